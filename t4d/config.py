@@ -1,0 +1,163 @@
+"""The one configuration schema, shared by the UI, the command line, evaluation and Stage Two training.
+
+Values come from a preset (``t4d/presets/*.yaml``), then from named sparse patches of ``t4d/variants.yaml``, then from
+``key=value`` overrides; the whole is validated once. This module imports neither torch nor gradio, so that the web
+process can build forms from it.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from t4d.errors import InputError
+
+_PRESETS = Path(__file__).parent / "presets"
+_VARIANTS = Path(__file__).parent / "variants.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GeometryConfig(_Section):
+    """Normalisation, light and cameras of the static object."""
+
+    radius: float = Field(0.7, gt=0.1, le=1.0, description="Rest-pose radius after normalisation, world units.")
+    azimuths: tuple[float, ...] = Field((0, 90, 180, 270), min_length=1, description="Rig azimuths, degrees.")
+    elevation: float = Field(15.0, ge=-80, le=80, description="Rig elevation, degrees.")
+    distance: float = Field(3.0, gt=1.0, le=20, description="Camera distance, world units.")
+    vfov: float = Field(40.0, gt=5, le=120, description="Vertical field of view, degrees.")
+
+
+class SplatConfig(_Section):
+    """Static Gaussians bound to the mesh."""
+
+    count: int = Field(8000, ge=100, le=500_000, description="Number of Gaussians.")
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = Field("auto", description="Rasteriser back-end.")
+
+
+class StageOneConfig(_Section):
+    """Sampling of the multi-view video diffusion model."""
+
+    weights: str = Field("mini", description="'mini', 'public' (Hub), or a folder written by train/stage1.py.")
+    size: int = Field(128, ge=32, le=512, multiple_of=8, description="Clip side, pixels.")
+    frames: int = Field(16, ge=2, le=64, description="Frames per clip, the static frame 0 included.")
+    fps: float = Field(8.0, gt=0, le=60, description="Playback rate of the written videos, frames per second.")
+    steps: int = Field(25, ge=1, le=200, description="Denoising steps (paper: 25).")
+    guidance: float = Field(2.0, ge=0, le=30, description="Classifier-free guidance scale; 1 switches it off.")
+    scheduler: str = Field("ddim", description="Any diffusers scheduler by name: ddim, unipc, dpm++, euler, ...")
+    first_frame: Literal["clean", "mean_beta"] = Field(
+        "clean", description="Frame 0 at inference: clean, or with the mean noise of Eq. 2."
+    )
+    free_init: int = Field(0, ge=0, le=5, description="FreeInit iterations; 0 is off (Animate3D uses 3).")
+
+
+class StageTwoConfig(_Section):
+    """Fit of the motion field to the clip (Eq. 6, 7, 9, 10)."""
+
+    iterations: int = Field(300, ge=1, le=20_000, description="Optimisation steps.")
+    images_per_step: int = Field(16, ge=1, le=1024, description="Images per step (views x random frames).")
+    spatial_resolution: int = Field(100, ge=4, le=512, description="Hex-plane resolution along x, y and z.")
+    time_resolution: int = Field(8, ge=2, le=128, description="Hex-plane resolution along t.")
+    features: int = Field(16, ge=1, le=128, description="Hex-plane feature width.")
+    lr_planes: float = Field(0.01, gt=0, le=1, description="Adam learning rate of the Hex-planes.")
+    lr_heads: float = Field(1e-4, gt=0, le=1, description="Adam learning rate of the three heads.")
+    lambda_rec: float = Field(100.0, ge=0, description="lambda_4, weight of L_rec (Eq. 10).")
+    lambda_arap: float = Field(0.0, ge=0, description="lambda_6, weight of ARAP.")
+
+
+class ExportConfig(_Section):
+    """Written files."""
+
+    orbit_frames: int = Field(64, ge=2, le=1000, description="Frames of orbit.mp4.")
+    orbit_size: int = Field(256, ge=32, le=2048, multiple_of=2, description="Side of orbit.mp4, pixels.")
+
+
+class Config(_Section):
+    """Everything one run needs; saved resolved in run.json."""
+
+    preset: str = Field("mini", description="Name of the preset this configuration started from.")
+    variant: str = Field("full", description="Name of the variant patch applied on top of the preset.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of Gaussian sampling, diffusion noise and the fit.")
+    threads: int = Field(2, ge=1, le=256, description="CPU threads of torch and numba.")
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")
+    geometry: GeometryConfig = GeometryConfig()
+    splat: SplatConfig = SplatConfig()
+    stage1: StageOneConfig = StageOneConfig()
+    stage2: StageTwoConfig = StageTwoConfig()
+    export: ExportConfig = ExportConfig()
+
+    @classmethod
+    def load(cls, preset: str = "mini", overrides: list[str] | None = None, variant: str = "full") -> "Config":
+        """Resolve preset + variant + overrides.
+
+        Args:
+            preset: Name of a file in ``t4d/presets`` or the path of a YAML file.
+            overrides: ``section.key=value`` strings; values are parsed as YAML scalars.
+            variant: Name of a patch in ``t4d/variants.yaml``.
+
+        Raises:
+            InputError: Unknown preset, variant or key, or a value outside its bounds.
+        """
+        data = _read_preset(preset)
+        _merge(data, _read_variant(variant))
+        data["variant"] = variant
+        for item in overrides or []:
+            key, separator, value = item.partition("=")
+            if not separator:
+                raise InputError(f"Override '{item}' has no '='; write it as section.key=value, e.g. stage1.steps=10.")
+            _merge(data, _nest(key.strip().split("."), yaml.safe_load(value)))
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InputError(
+                f"Setting '{where}' = {first.get('input')!r} cannot be used: {first['msg']}; "
+                "see `python -m t4d config` for every setting with its bounds."
+            ) from error
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets."""
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def variant_names() -> list[str]:
+    """Names of the variants in ``variants.yaml``."""
+    return list(yaml.safe_load(_VARIANTS.read_text()))
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    path = Path(preset) if preset.endswith((".yaml", ".yml")) else _PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        raise InputError(f"Preset '{preset}' does not exist; use one of {', '.join(preset_names())} or a YAML file.")
+    data = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(data, dict):
+        raise InputError(f"Preset file {path.name} holds a {type(data).__name__}; a mapping of settings is expected.")
+    data.setdefault("preset", path.stem)
+    return data
+
+
+def _read_variant(variant: str) -> dict[str, Any]:
+    variants = yaml.safe_load(_VARIANTS.read_text())
+    if variant not in variants:
+        raise InputError(f"Variant '{variant}' does not exist; use one of {', '.join(variants)}.")
+    return copy.deepcopy(variants[variant]["patch"])
+
+
+def _nest(keys: list[str], value: Any) -> dict[str, Any]:
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def _merge(base: dict[str, Any], patch: dict[str, Any]) -> None:
+    for key, value in patch.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
