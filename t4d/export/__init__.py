@@ -1,0 +1,1 @@
+"""Files people take away: videos, contact sheets, PLY sequences, the offline player, the run manifest."""

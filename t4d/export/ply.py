@@ -1,0 +1,161 @@
+"""3D Gaussian splatting PLY files, one per frame, in the layout of the original implementation."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from t4d.errors import InputError
+from t4d.export.files import atomic_path
+from t4d.geometry.rotations import matrix_to_quat, quat_multiply
+from t4d.splat.gaussians import Gaussians
+from t4d.splat.sh import eval_sh
+
+UpAxis = Literal["z", "y", "-y"]
+
+_WORLD_TO_FILE: dict[str, list[list[float]]] = {
+    "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],  # our world
+    "y": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],  # glTF, three.js, Unity-style viewers
+    "-y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],  # COLMAP-style scenes; most 3DGS web viewers turn these over
+}
+
+
+def rotate_sh(sh: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Rotate spherical-harmonic colours, so that the colour seen along R d is what was seen along d.
+
+    Each degree spans a rotation-invariant space, so the matrix between both coefficient sets is found exactly by
+    least squares on directions, for any basis convention of `t4d.splat.sh.eval_sh`.
+
+    Args:
+        sh: [..., K, 3] coefficients, K = 1, 4, 9 or 16.
+        rotation: [3, 3] R.
+
+    Returns:
+        [..., K, 3] coefficients of the rotated object.
+    """
+    count = sh.shape[-2]
+    if count == 1:
+        return sh
+    degree = round(count**0.5) - 1
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(8 * count, 3, generator=generator, dtype=torch.float64), dim=-1)
+
+    def basis(along: torch.Tensor) -> torch.Tensor:  # [M, K]
+        unit = torch.eye(count, dtype=torch.float64)[:, :, None].expand(count, count, 3)
+        return eval_sh(degree, along[:, None].expand(-1, count, 3), unit.expand(len(along), count, count, 3))[..., 0]
+
+    # c' with Y(R d) c' = Y(d) c for every d
+    matrix = torch.linalg.lstsq(basis(directions @ rotation.double().T), basis(directions)).solution
+    return torch.einsum("ij,...jc->...ic", matrix, sh.double()).to(sh)
+
+
+def rotate_gaussians(gaussians: Gaussians, rotation: torch.Tensor) -> Gaussians:
+    """The same Gaussians in a frame turned by `rotation` [3, 3]: means, orientations and view-dependent colour."""
+    rotation = rotation.to(gaussians.means)
+    turn = matrix_to_quat(rotation).to(gaussians.quats).expand_as(gaussians.quats)
+    return Gaussians(
+        means=gaussians.means @ rotation.T,
+        quats=quat_multiply(turn, gaussians.quats),
+        log_scales=gaussians.log_scales,
+        opacity_logits=gaussians.opacity_logits,
+        sh=rotate_sh(gaussians.sh, rotation),
+    )
+
+
+def ply_columns(sh_count: int) -> list[str]:
+    """Property names of the file, in order, for K = `sh_count` coefficients a channel."""
+    return [
+        *("x", "y", "z", "nx", "ny", "nz"),
+        *(f"f_dc_{i}" for i in range(3)),
+        *(f"f_rest_{i}" for i in range(3 * (sh_count - 1))),
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]
+
+
+def write_ply(path: Path, gaussians: Gaussians, *, up: UpAxis = "z") -> Path:
+    """Write Gaussians as a binary little-endian 3DGS PLY.
+
+    The layout is that of the reference 3DGS code: x y z, nx ny nz (zero), f_dc (3), f_rest (channel by channel),
+    opacity (logit), scale (log), rot (w, x, y, z, normalised), all float32. The axis convention is `up`.
+
+    Args:
+        path: The .ply file to write.
+        gaussians: N Gaussians without batch dimensions, world z up.
+        up: Axis of the file that points up: "z" (our world, the default), "y" (glTF, three.js) or "-y".
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: For batch dimensions, values that are not finite, or an unknown axis.
+    """
+    if up not in _WORLD_TO_FILE:
+        raise InputError(f"up axis {up!r} is unknown, expected one of {', '.join(_WORLD_TO_FILE)}.")
+    if gaussians.means.ndim != 2:
+        raise InputError(f"means have shape {tuple(gaussians.means.shape)}, expected [N, 3]: write one frame a file.")
+    if up != "z":
+        gaussians = rotate_gaussians(gaussians, torch.tensor(_WORLD_TO_FILE[up], dtype=torch.float64))
+    sh = gaussians.sh  # [N, K, 3]
+    columns = torch.cat(
+        [
+            gaussians.means,
+            torch.zeros_like(gaussians.means),
+            sh[:, 0],
+            sh[:, 1:].transpose(1, 2).flatten(1),
+            gaussians.opacity_logits[:, None],
+            gaussians.log_scales,
+            torch.nn.functional.normalize(gaussians.quats, dim=-1),
+        ],
+        dim=1,
+    )
+    table = columns.detach().cpu().numpy().astype("<f4")
+    if not np.isfinite(table).all():
+        raise InputError("the Gaussians hold NaN or infinite values, expected finite ones; check the fit before export.")
+    names = ply_columns(sh.shape[1])
+    header = ["ply", "format binary_little_endian 1.0", f"comment up {up}", f"element vertex {len(table)}"]
+    header += [f"property float {name}" for name in names] + ["end_header", ""]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes("\n".join(header).encode("ascii") + table.tobytes())
+    return Path(path)
+
+
+def write_ply_sequence(
+    folder: Path, at: Callable[[int], Gaussians], frames: int, fps: float, *, up: UpAxis = "z"
+) -> list[Path]:
+    """Write every frame as `0000.ply`, `0001.ply`, ... and `frames.json` that says how to play them.
+
+    Args:
+        folder: Made when missing; PLY files of an earlier, longer sequence in it are removed.
+        at: Gaussians of a frame index in 0..frames-1.
+        frames: Number of frames T.
+        fps: Frames per second, recorded in `frames.json`.
+        up: As `write_ply`.
+
+    Returns:
+        The T paths, in order.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [write_ply(folder / f"{frame:04d}.ply", at(frame), up=up) for frame in range(frames)]
+    for stale in set(folder.glob("[0-9][0-9][0-9][0-9].ply")) - set(paths):
+        stale.unlink()
+    facts = {"frames": [path.name for path in paths], "fps": fps, "up": up, "handedness": "right", "loop": True}
+    with atomic_path(folder / "frames.json") as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return paths
+
+
+def zip_folder(path: Path, folder: Path) -> Path:
+    """Pack the files of `folder` (not its subfolders) under the folder's own name into a zip; returns `path`."""
+    folder = Path(folder)
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and not file.name.startswith("."):
+                archive.write(file, f"{folder.name}/{file.name}")
+    return Path(path)
