@@ -1,0 +1,55 @@
+"""The configuration schema: presets, variants, overrides, and the sentences of its errors."""
+
+import subprocess
+import sys
+
+import pytest
+
+from t4d.config import Config, preset_names, variant_names
+from t4d.errors import InputError
+
+
+@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("variant", variant_names())
+def test_every_preset_and_variant_validates_and_round_trips(preset, variant):
+    config = Config.load(preset, variant=variant)
+    assert (config.preset, config.variant) == (preset, variant)
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_override_changes_one_value_only():
+    base, changed = Config.load("mini"), Config.load("mini", ["stage1.steps=7"])
+    assert changed.stage1.steps == 7
+    assert changed.model_copy(update={"stage1": base.stage1}) == base
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["stage1.steps=0"], "stage1.steps"),
+        (["stage1.stepz=3"], "stage1.stepz"),
+        (["stage2.lr_heads=.nan"], "stage2.lr_heads"),
+        (["seed"], "no '='"),
+    ],
+)
+def test_bad_override_is_named(overrides, names):
+    with pytest.raises(InputError, match=names):
+        Config.load("mini", overrides)
+
+
+def test_unknown_preset_and_variant_list_what_exists():
+    with pytest.raises(InputError, match="mini"):
+        Config.load("maxi")
+    with pytest.raises(InputError, match="full"):
+        Config.load("mini", variant="fast")
+
+
+def test_schema_is_importable_without_torch():
+    code = "import sys, t4d.config, t4d.stages; assert 'torch' not in sys.modules and 'gradio' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_setting_is_described():
+    for section in Config.model_fields.values():
+        fields = getattr(section.annotation, "model_fields", {"": section})
+        assert all(field.description for field in fields.values())
