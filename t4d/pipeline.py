@@ -196,8 +196,6 @@ def _run(request: AnimateRequest, prompt: str) -> Generator[tuple[str, steps.Ste
 def _tagged(
     name: str, stage: Generator[steps.Step, None, StageOutput]
 ) -> Generator[tuple[str, steps.Step], None, StageOutput]:
-    name: str, stage: Generator[steps.Step, None, StageOutput]
-) -> Generator[tuple[str, steps.Step], None, StageOutput]:
     """Passes a stage's progress on with its name; returns its output."""
     while True:
         try:
