@@ -1,0 +1,7 @@
+"""3D Gaussians: parameters, spherical harmonics, binding to a mesh, and differentiable rasterisers."""
+
+from t4d.splat.gaussians import Gaussians, stack_gaussians
+from t4d.splat.rasterize import rasterize
+from t4d.splat.sh import eval_sh, rgb_to_sh0, sh0_to_rgb
+
+__all__ = ["Gaussians", "eval_sh", "rasterize", "rgb_to_sh0", "sh0_to_rgb", "stack_gaussians"]
