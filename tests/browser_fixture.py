@@ -1,6 +1,6 @@
 """Headless Chromium for tests: every request to another host is refused and recorded.
 
-Import the fixture into a package's conftest.py: ``from browser_fixture import chromium``.
+`tests/conftest.py` imports the fixture `chromium`, so every test package has it.
 """
 
 import os
@@ -35,8 +35,9 @@ class WatchedPage:
     errors: list[str] = field(default_factory=list)
 
     def canvas_picture(self) -> bytes:
-        """PNG of the first canvas as it is on the screen."""
-        return self.page.locator("canvas").first.screenshot()
+        """PNG of the first canvas as it is on the screen, without viser's notes, which fade in and out over it."""
+        notes = ".mantine-Notifications-root { visibility: hidden !important }"
+        return self.page.locator("canvas").first.screenshot(style=notes)
 
 
 class Chromium:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from browser_fixture import _browser, chromium  # noqa: F401 (fixtures for every test package)
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 

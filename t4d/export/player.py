@@ -1,8 +1,10 @@
 """A moving asset as one web page that needs no server, no network and no installed program."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,13 @@ from t4d.geometry.rotations import quat_to_matrix
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.sh import sh0_to_rgb
 
+# Viser draws splats as quads whose corners have two coordinates; three.js, asking for a third when it first computes
+# the culling sphere, logs one error and then (rightly) never culls them. Only that sentence is kept off the console.
+_KNOWN_LOG = "THREE.BufferGeometry.computeBoundingSphere(): Computed radius is NaN"
+_LOG_FILTER = (
+    "<script>(()=>{const log=console.error;console.error=(...a)=>{"
+    f'if(!String(a[0]).startsWith("{_KNOWN_LOG}"))log.apply(console,a)}}}})()</script>'
+)
 # Positions are rounded to this grid: far below a pixel of any screen, and the zeroed mantissa bits compress.
 _POSITION_STEP = 2.0**-14
 
@@ -42,7 +51,7 @@ def viewer_splats(gaussians: Gaussians) -> dict[str, np.ndarray]:
     }
     splats = {name: value.detach().float().cpu().numpy() for name, value in arrays.items()}
     if not all(np.isfinite(value).all() for value in splats.values()):
-        raise InputError("the Gaussians hold NaN or infinite values, expected finite ones; check the fit before export.")
+        raise InputError("the Gaussians hold NaN or infinite values, expected finite ones; check the fit.")
     return splats
 
 
@@ -86,10 +95,7 @@ def player_html(
         raise InputError(f"fps is {fps}, expected a number above 0.")
     splats = [viewer_splats(at(frame)) for frame in range(frames)]
 
-    import viser  # slow to import, and only this function needs it
-
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
-    try:
+    with _recording_server() as server:
         around, above = np.deg2rad(azimuth), np.deg2rad(elevation)
         direction = np.array([np.cos(above) * np.cos(around), np.cos(above) * np.sin(around), np.sin(above)])
         server.initial_camera.position = distance * direction
@@ -106,8 +112,6 @@ def player_html(
         if frames > 1:
             recording.insert_sleep(1.0 / fps)
         page = recording.as_html()
-    finally:
-        server.stop()
     return _with_title(page, title)
 
 
@@ -119,15 +123,33 @@ def write_player(path: Path, at: Callable[[int], Gaussians], frames: int, fps: f
     return Path(path)
 
 
+@contextmanager
+def _recording_server() -> Iterator[Any]:
+    """A viser server on a loopback port, stopped afterwards; its banner would advertise an address that is gone."""
+    import rich
+    import viser  # slow to import, and only this module needs it
+
+    console = rich.get_console()
+    was_quiet, console.quiet = console.quiet, True
+    try:
+        server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        console.quiet = was_quiet
+
+
 def _with_title(page: str, title: str) -> str:
     """Put an escaped title into the page's head and a caption over its canvas."""
     shown = html.escape(title or "4D asset", quote=True)
-    head, marker, rest = page.partition("<title>Viser</title>")
+    head, marker, rest = page.partition("<title>Viser</title>")  # stands before the client's scripts
     body, end, tail = rest.rpartition("</body>")
     if not (marker and end):
         raise RuntimeError("viser's page has changed its form; the tested version is in requirements.txt")
     caption = (
-        '<div style="position:fixed;top:12px;left:14px;max-width:60%;z-index:2;pointer-events:none;color:#fff;'
+        '<div style="position:fixed;bottom:56px;left:14px;max-width:80%;z-index:2;pointer-events:none;color:#fff;'
         'font:500 15px system-ui,sans-serif;text-shadow:0 0 4px #000">' + shown + "</div>"
     )
-    return f"{head}<title>{shown}</title>{body}{caption if title else ''}{end}{tail}"
+    return f"{head}<title>{shown}</title>{_LOG_FILTER}{body}{caption if title else ''}{end}{tail}"

@@ -42,7 +42,9 @@ def rotate_sh(sh: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
         return sh
     degree = round(count**0.5) - 1
     generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(8 * count, 3, generator=generator, dtype=torch.float64), dim=-1)
+    directions = torch.nn.functional.normalize(
+        torch.randn(8 * count, 3, generator=generator, dtype=torch.float64), dim=-1
+    )
 
     def basis(along: torch.Tensor) -> torch.Tensor:  # [M, K]
         unit = torch.eye(count, dtype=torch.float64)[:, :, None].expand(count, count, 3)
@@ -116,7 +118,9 @@ def write_ply(path: Path, gaussians: Gaussians, *, up: UpAxis = "z") -> Path:
     )
     table = columns.detach().cpu().numpy().astype("<f4")
     if not np.isfinite(table).all():
-        raise InputError("the Gaussians hold NaN or infinite values, expected finite ones; check the fit before export.")
+        raise InputError(
+            "the Gaussians hold NaN or infinite values, expected finite ones; check the fit before export."
+        )
     names = ply_columns(sh.shape[1])
     header = ["ply", "format binary_little_endian 1.0", f"comment up {up}", f"element vertex {len(table)}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
@@ -154,7 +158,10 @@ def write_ply_sequence(
 def zip_folder(path: Path, folder: Path) -> Path:
     """Pack the files of `folder` (not its subfolders) under the folder's own name into a zip; returns `path`."""
     folder = Path(folder)
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive,
+    ):
         for file in sorted(folder.iterdir()):
             if file.is_file() and not file.name.startswith("."):
                 archive.write(file, f"{folder.name}/{file.name}")

@@ -25,13 +25,15 @@ def to_uint8(pixels: Frames, what: str = "frames") -> np.ndarray:
     Raises:
         InputError: For NaN or infinite values, or a dtype that is neither uint8 nor floating.
     """
-    array = pixels.detach().cpu().numpy() if isinstance(pixels, torch.Tensor) else np.asarray(pixels)
+    array = np.asarray(pixels.detach().cpu() if isinstance(pixels, torch.Tensor) else pixels)
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{what} have dtype {array.dtype}, expected uint8 or floating 0..1; convert them first.")
     if not np.isfinite(array).all():
-        raise InputError(f"{what} hold NaN or infinite values, expected colours in 0..1; check the stage before export.")
+        raise InputError(
+            f"{what} hold NaN or infinite values, expected colours in 0..1; check the stage before export."
+        )
     return np.rint(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 

@@ -15,6 +15,7 @@ from t4d.export.files import atomic_path
 from t4d.export.tiles import Frames, clip_bytes, draw_labels, enlarge, grid_shape, tile, to_uint8
 from t4d.geometry.camera import orbit_camera
 from t4d.splat.gaussians import Gaussians
+from t4d.splat.rasterize import Backend
 from t4d.splat.render import render_gaussians
 
 
@@ -142,7 +143,7 @@ def render_orbit(
     distance: float = 3.0,
     vfov: float = 40.0,
     background: float = 0.5,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> torch.Tensor:
     """Render a camera that circles the moving asset while its animation loops.
 
