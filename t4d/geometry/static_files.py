@@ -1,0 +1,129 @@
+"""Loading .obj and mesh .ply through trimesh."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t4d.errors import InputError
+from t4d.geometry.color import srgb_to_linear
+from t4d.geometry.mesh import Material, Mesh
+from t4d.geometry.object3d import Object3D
+
+
+def load_static(path: Path) -> Object3D:
+    """Reads a .obj (with .mtl and textures) or a .ply of triangles; see ``load_object``."""
+    import trimesh
+
+    notes = _missing_files(path) if path.suffix.lower() == ".obj" else []
+    _check_header(path)
+    try:
+        loaded: Any = trimesh.load(path, process=False, maintain_order=True)
+    except Exception as error:  # trimesh raises whatever its parsers stumble over
+        raise InputError(
+            f"{path.name} cannot be read as {path.suffix[1:].upper()} ({type(error).__name__}: {error}); export it again."
+        ) from error
+    parts = [part for part in _meshes(loaded) if len(part.faces)]
+    if not parts:
+        raise InputError(f"{path.name} has no triangles; export it with at least one surface mesh.")
+    return Object3D(path.stem, _concatenate(parts), notes=notes)
+
+
+def _meshes(loaded: Any) -> list[Any]:
+    import trimesh
+
+    if isinstance(loaded, trimesh.Scene):
+        return [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh)]
+    return [loaded] if isinstance(loaded, trimesh.Trimesh) else []
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if path.suffix.lower() == ".ply" and not head.startswith(b"ply"):
+        raise InputError(f"{path.name} starts with {head[:8]!r} instead of 'ply'; it is not a PLY file, export it again.")
+    if path.suffix.lower() == ".obj" and b"\0" in head:
+        raise InputError(f"{path.name} holds binary data instead of OBJ text; export it again as .obj.")
+
+
+def _missing_files(path: Path) -> list[str]:
+    """Notes on .mtl and texture files an .obj names but that are absent; InputError for names outside its folder."""
+    from t4d.geometry.gltf_file import read_inside
+
+    notes = []
+
+    def read(name: str, limit: int) -> bytes | None:
+        try:
+            return read_inside(path.parent, name, limit)
+        except FileNotFoundError:
+            notes.append(
+                f"{path.name} refers to {name}, which is missing, so its parts show a plain colour; "
+                "put it in the same folder."
+            )
+            return None
+
+    for line in path.read_bytes().splitlines():
+        if line.startswith(b"mtllib "):
+            library = read(line[7:].decode("utf-8", "replace").strip(), 10_000_000)
+            for entry in (library or b"").splitlines():
+                words = entry.decode("utf-8", "replace").split()
+                if len(words) > 1 and words[0].lower() == "map_kd":
+                    read(words[-1], 200_000_000)
+    return notes
+
+
+def _concatenate(parts: list[Any]) -> Mesh:
+    """One mesh of trimesh meshes."""
+    counts = [len(part.vertices) for part in parts]
+    starts = np.cumsum([0, *counts])
+    pairs = [_appearance(part) for part in parts]
+    uvs = [_uv(part) for part in parts]
+    colors = [_vertex_color(part) for part in parts]
+    uv = color = None
+    if any(item is not None for item in uvs):
+        uv = np.concatenate([np.zeros((n, 2), np.float32) if u is None else u for u, n in zip(uvs, counts)])
+    if any(item is not None for item in colors):
+        color = np.concatenate([np.ones((n, 4), np.float32) if c is None else c for c, n in zip(colors, counts)])
+    vertices = np.concatenate([np.asarray(part.vertices, np.float32) for part in parts])
+    # trimesh splits vertices at UV seams; equal positions share a normal again.
+    return Mesh(
+        vertices,
+        np.concatenate([np.asarray(part.faces, np.int64) + start for part, start in zip(parts, starts)]),
+        uv,
+        color,
+        np.concatenate([np.full(len(part.faces), index, np.int64) for index, part in enumerate(parts)]),
+        pairs,
+        np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64),
+    )
+
+
+def _uv(part: Any) -> np.ndarray | None:
+    uv = getattr(part.visual, "uv", None)
+    if uv is None or len(uv) != len(part.vertices):
+        return None
+    uv = np.nan_to_num(np.asarray(uv, np.float32))
+    return np.stack([uv[:, 0], 1.0 - uv[:, 1]], axis=1)  # OBJ and PLY count v from the bottom
+
+
+def _vertex_color(part: Any) -> np.ndarray | None:
+    if part.visual.kind not in ("vertex", "face"):
+        return None
+    colors = np.asarray(part.visual.vertex_colors, np.float64) / 255.0
+    colors[:, :3] = srgb_to_linear(colors[:, :3])  # 8-bit vertex colours of scans and sculpting tools are sRGB
+    return colors.astype(np.float32)
+
+
+def _appearance(part: Any) -> Material:
+    material = getattr(part.visual, "material", None)
+    if material is None:
+        return Material("default")
+    name = getattr(material, "name", None) or "material"
+    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    # MTL's Kd is what authors pick on screen, that is sRGB; with a texture exporters leave it at 0.8 or 1, and viewers
+    # (three.js, Blender) differ, so the texture alone counts.
+    if image is not None:
+        texture = np.asarray(image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA") else "RGB"), np.uint8)
+        return Material(name, texture=texture)
+    diffuse = np.asarray(getattr(material, "main_color", (255, 255, 255, 255)), np.float64)[:4] / 255.0
+    factor = np.append(srgb_to_linear(diffuse[:3]), diffuse[3] if len(diffuse) > 3 else 1.0)
+    return Material(name, factor.astype(np.float32), alpha_mode="BLEND" if factor[3] < 1 else "OPAQUE")
