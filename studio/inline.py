@@ -1,0 +1,68 @@
+"""Jobs in this process, for ZeroGPU, which forks its own GPU worker around each call."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from studio.job import Job, Snapshot
+from studio.worker import execute
+
+
+class InlineJobs:
+    """The interface of `studio.jobs.Jobs` without a process of our own.
+
+    The task runs in the thread that iterates ``watch()``: ZeroGPU identifies the visitor by that thread's context.
+
+    Args:
+        gpu_seconds: the GPU time asked for per job.
+    """
+
+    def __init__(self, gpu_seconds: int = 120) -> None:
+        self._execute: Callable[..., Iterator[dict]] = execute
+        if os.environ.get("SPACES_ZERO_GPU"):
+            import spaces  # pyright: ignore[reportMissingImports]  # present on ZeroGPU machines
+
+            self._execute = spaces.GPU(duration=gpu_seconds)(_execute_uncancellable)
+
+    @property
+    def idle(self) -> bool:
+        """True: each visitor's call is its own."""
+        return True
+
+    def submit(self, target: str, payload: Mapping[str, Any], folder: Path) -> Job:
+        """Makes a job that runs while its ``watch()`` is iterated."""
+        return _InlineJob(target, payload, folder, self._execute)
+
+    def close(self) -> None:
+        """Nothing runs outside a call."""
+
+
+class _InlineJob(Job):
+    def __init__(
+        self, target: str, payload: Mapping[str, Any], folder: Path, run: Callable[..., Iterator[dict]]
+    ) -> None:
+        super().__init__(target, payload, folder)
+        self._run = run
+
+    def watch(self, every_s: float = 1.0) -> Iterator[Snapshot]:
+        """Runs the task and yields after each of its steps."""
+        if not self._begin():
+            yield self.snapshot
+            return
+        yield self.snapshot
+        for message in self._run(self.target, self.payload, self.folder, self._stop.is_set):
+            self._receive(message)
+            yield self.snapshot
+            if self.cancelling and not self.snapshot.ended:
+                self._receive({"kind": "cancelled"})
+                yield self.snapshot
+            if self.snapshot.ended:
+                return
+
+
+def _execute_uncancellable(
+    target: str, payload: Mapping[str, Any], folder: str, _cancel: Callable[[], bool]
+) -> Iterator[dict]:
+    # ZeroGPU's fork cannot see an event of this process; a cancelled job ends when its generator is closed.
+    return execute(target, payload, folder, lambda: False)
