@@ -3,10 +3,13 @@
 import functools
 import hashlib
 import http.server
+import io
 import threading
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from t4d.errors import InputError
 from t4d.export.player import player_html, viewer_splats, write_player
@@ -64,6 +67,12 @@ def scrub(bar, share):
     bar.click(position={"x": share * box["width"], "y": box["height"] / 2})
 
 
+def difference(a: bytes, b: bytes) -> float:
+    """Mean absolute difference of two PNGs, in levels."""
+    first, second = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float) for data in (a, b))
+    return float(np.abs(first - second).mean())
+
+
 def pictures(watched, count, pause_ms):
     seen = set()
     for _ in range(count):
@@ -96,7 +105,14 @@ def test_plays_by_itself_pauses_scrubs_and_orbits_from_a_file(player, chromium):
     page.mouse.move(300, 120, steps=4)
     page.mouse.up()
     page.wait_for_timeout(1500)
-    assert watched.canvas_picture() != still  # the camera went round
+    orbited = watched.canvas_picture()
+    assert orbited != still  # the camera went round
+    page.keyboard.press("Space")
+    page.wait_for_timeout(3000)  # over the end of the 1.25 s loop, which must not send the camera home
+    scrub(bar, 0.5)
+    page.wait_for_timeout(1500)
+    returned = watched.canvas_picture()
+    assert difference(returned, orbited) < 0.1 * difference(returned, still)  # equal but for the order of equal depths
     assert watched.foreign == [] and watched.errors == []
 
 
