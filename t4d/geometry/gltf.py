@@ -61,6 +61,15 @@ def _load(path: Path, max_bytes: int) -> Object3D:
             else:
                 parts.append(ScenePart(index, read.positions, read.morphs))
             data.append(read)
+    if file.broken_weights:
+        file.notes.append(
+            f"{file.broken_weights} vertices of {file.name} have skin weights that are not numbers; they were repaired "
+            "from their other weights or the nearest vertex."
+        )
+    if file.loose_vertices:
+        file.notes.append(
+            f"{file.loose_vertices} vertices of {file.name} follow no joint; each follows its nearest vertex instead."
+        )
     if skipped:
         file.notes.append(f"{skipped} parts made of points or lines were left out; only triangles are used.")
     if not parts:
@@ -112,7 +121,11 @@ def _read_nodes(file: GltfFile) -> tuple[list[SceneNode], list[int]]:
             parent[child] = index
     nodes = []
     for index, node in enumerate(gltf.nodes):
-        weights = file.raw["nodes"][index].get("weights") or (gltf.meshes[node.mesh].weights if node.mesh is not None else None) or []
+        weights = (
+            file.raw["nodes"][index].get("weights")
+            or (gltf.meshes[node.mesh].weights if node.mesh is not None else None)
+            or []
+        )
         x, y, z, w = node.rotation or (0, 0, 0, 1)
         nodes.append(
             SceneNode(
@@ -128,6 +141,8 @@ def _read_nodes(file: GltfFile) -> tuple[list[SceneNode], list[int]]:
             raise InputError(f"node {index} of {file.name} has a transform that is not finite; export it again.")
     if gltf.scenes:
         roots = list(gltf.scenes[gltf.scene or 0].nodes or [])
+        for root in roots:
+            nodes[root].parent = parent[root] = -1  # a scene may start below a node it leaves out, whose place is void
     else:
         roots = [index for index in range(len(nodes)) if parent[index] < 0]
     order: list[int] = []
@@ -229,5 +244,3 @@ def _decompose(node: SceneNode) -> None:
     node.translation, node.scale = node.matrix[:3, 3].copy(), scale
     node.rotation = matrix_to_quat(torch.from_numpy(linear / np.where(scale == 0, 1, scale))).numpy()
     node.matrix = None
-
-

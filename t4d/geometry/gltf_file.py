@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import io
 import json
 import struct
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy as np
 from pygltflib import GLTF2
 
 from t4d.errors import InputError
+from t4d.geometry.images import decode_image
 
 COMPONENT = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 MAX_COUNT = 10_000_000
-MAX_PIXELS = 8192 * 8192
-MAX_TEXTURE = 2048
 
 # Required extensions that change nothing we render, or that we implement.
 HARMLESS = {
@@ -38,6 +36,11 @@ REMEDY = {
 }
 
 
+def uri_path(uri: str) -> str:
+    """The relative path a uri stands for; some Windows exporters write backslashes."""
+    return unquote(uri).replace("\\", "/")
+
+
 def read_inside(folder: Path, uri: str, max_bytes: int) -> bytes:
     """Bytes of a file that a 3D file refers to, never from outside its folder.
 
@@ -53,7 +56,7 @@ def read_inside(folder: Path, uri: str, max_bytes: int) -> bytes:
         InputError: for an absolute, remote or escaping uri, or one too large.
         FileNotFoundError: if there is no such file.
     """
-    relative = unquote(uri).replace("\\", "/")
+    relative = uri_path(uri)
     root = folder.resolve()
     target = (root / relative).resolve()
     if "\0" in relative or ":" in relative or relative.startswith("/") or not target.is_relative_to(root):
@@ -76,19 +79,6 @@ def decode_data_uri(uri: str) -> bytes:
         return base64.b64decode(unquote(body), validate=False)
     except binascii.Error as error:
         raise InputError(f"an embedded file is not valid base64 ({error}); export it again.") from error
-
-
-def decode_image(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3 or 4] of an encoded picture, at most 2048 pixels a side; raises OSError if undecodable."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise OSError(f"it has {image.width}x{image.height} pixels")
-        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        picture = image.convert("RGBA" if transparent else "RGB")
-        picture.thumbnail((MAX_TEXTURE, MAX_TEXTURE), Image.Resampling.LANCZOS)
-        return np.asarray(picture, np.uint8)
 
 
 def _chunks(name: str, data: bytes) -> tuple[bytes, bytes | None]:
@@ -114,6 +104,22 @@ def _chunks(name: str, data: bytes) -> tuple[bytes, bytes | None]:
     return found[0x4E4F534A], found.get(0x004E4942)
 
 
+def read_json(path: Path) -> tuple[dict[str, Any], bytes | None]:
+    """JSON and binary chunk (or None) of a .glb or .gltf; InputError where it is not glTF 2."""
+    name, data = path.name, path.read_bytes()
+    text, blob = _chunks(name, data) if path.suffix.lower() == ".glb" else (data, None)
+    try:
+        raw = json.loads(text.rstrip(b"\0 ").decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{name} is not glTF: its JSON cannot be read ({error}); export it again.") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("asset"), dict):
+        raise InputError(f"{name} is not glTF: it has no asset record; export it again.")
+    version = str(raw["asset"].get("version", ""))
+    if not version.startswith("2"):
+        raise InputError(f"{name} is glTF version {version!r}; expected version 2, so convert it.")
+    return raw, blob
+
+
 class GltfFile:
     """Typed access to one glTF file.
 
@@ -122,23 +128,15 @@ class GltfFile:
         raw: the same as plain dicts; pygltflib drops a node's morph weights.
         name: file name for messages.
         notes: what was repaired or left out.
+        broken_weights: vertices whose skin weights had to be repaired.
+        loose_vertices: skinned vertices without any weight.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self.name, self.folder, self.max_bytes = path.name, path.parent, max_bytes
         self.notes: list[str] = []
-        data = path.read_bytes()
-        text, self._blob = _chunks(self.name, data) if path.suffix.lower() == ".glb" else (data, None)
-        try:
-            raw = json.loads(text.rstrip(b"\0 ").decode("utf-8-sig"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{self.name} is not glTF: its JSON cannot be read ({error}); export it again.") from error
-        if not isinstance(raw, dict) or not isinstance(raw.get("asset"), dict):
-            raise InputError(f"{self.name} is not glTF: it has no asset record; export it again.")
-        if not str(raw["asset"].get("version", "")).startswith("2"):
-            raise InputError(
-                f"{self.name} is glTF version {raw['asset'].get('version')}; expected version 2, so convert it."
-            )
+        self.broken_weights = self.loose_vertices = 0
+        raw, self._blob = read_json(path)
         for extension in raw.get("extensionsRequired") or []:
             if extension not in HARMLESS and not extension.startswith("KHR_materials_"):
                 remedy = REMEDY.get(extension, "export it without that extension")
@@ -163,7 +161,7 @@ class GltfFile:
                     self._buffers[index] = read_inside(self.folder, uri, self.max_bytes)
                 except FileNotFoundError as error:
                     raise InputError(
-                        f"{self.name} keeps its geometry in {uri}, which is missing; put it beside the file or use .glb."
+                        f"{self.name} keeps its geometry in {uri}, which is missing; put it there or use .glb."
                     ) from error
         return self._buffers[index]
 
@@ -210,7 +208,9 @@ class GltfFile:
                 np.dtype(COMPONENT[sparse.indices.componentType]),
             )[:, 0]
             values = values.copy()
-            values[rows] = self._read(sparse.values.bufferView, sparse.values.byteOffset or 0, sparse.count, width, dtype)
+            values[rows] = self._read(
+                sparse.values.bufferView, sparse.values.byteOffset or 0, sparse.count, width, dtype
+            )
         if raw_integers:
             return values
         out = values.astype(np.float64)
@@ -238,8 +238,8 @@ class GltfFile:
             return decode_image(data)
         except FileNotFoundError:
             self.notes.append(
-                f"The texture file {unquote(image.uri)} is missing beside {self.name}, so its parts show a plain colour; "
-                "put it there or use a file with embedded textures."
+                f"The texture file {unquote(image.uri)} is missing beside {self.name}, so its parts show a plain "
+                "colour; put it there or use a file with embedded textures."
             )
         except OSError as error:
             self.notes.append(

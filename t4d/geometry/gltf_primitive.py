@@ -126,19 +126,14 @@ def repair_weights(file: GltfFile, joints: np.ndarray, weights: np.ndarray, posi
     """Finite skin weights [n, k] whose rows sum to 1.
 
     Broken entries (not finite, or negative) count as 0 and the rest of the row is scaled up; a row with nothing left
-    takes the binding of the nearest sound vertex, by position, in ``joints`` too. A note names how many there were.
+    takes the binding of the nearest sound vertex, by position, in ``joints`` too. Both are counted in ``file``.
     """
     broken = ~np.isfinite(weights) | (weights < 0)
     weights = np.where(broken, 0.0, weights)
     total = weights.sum(1, keepdims=True)
     empty = total[:, 0] <= 0
-    if broken.any():
-        file.notes.append(
-            f"{int(broken.any(1).sum())} vertices of {file.name} have skin weights that are not numbers; "
-            "they were repaired from the remaining weights or the nearest vertex."
-        )
-    elif empty.any():
-        file.notes.append(f"{int(empty.sum())} vertices of {file.name} follow no joint; each follows its nearest vertex.")
+    file.broken_weights += int(broken.any(1).sum())
+    file.loose_vertices += int((empty & ~broken.any(1)).sum())
     if empty.all():
         raise InputError(f"{file.name} has a skin without a single usable weight; bind and export it again.")
     if empty.any():

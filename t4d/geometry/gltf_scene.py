@@ -137,6 +137,7 @@ class SceneGraph:
         world, _ = self._evaluate([], 0.0)
         if part.skin is not None:
             skin = self.skins[part.skin]
+            assert part.joints is not None and part.weights is not None
             joint = int(np.bincount(part.joints.ravel(), part.weights.ravel()).argmax())
             return bool(np.linalg.det((world[skin.joints[joint]] @ skin.inverse_bind[joint])[:3, :3]) < 0)
         return bool(np.linalg.det(world[part.node][:3, :3]) < 0)
@@ -151,7 +152,9 @@ class SceneGraph:
         for channel in channels:
             if channel.path == "rotation" and channel.interpolation == "LINEAR":
                 key, u = channel.span(seconds)
-                arcs.append((channel.node, channel.values[key], channel.values[min(key + 1, len(channel.times) - 1)], u))
+                arcs.append(
+                    (channel.node, channel.values[key], channel.values[min(key + 1, len(channel.times) - 1)], u)
+                )
                 continue
             value = channel.sample(seconds)
             if channel.path == "weights":
@@ -169,10 +172,11 @@ class SceneGraph:
         for index, node in enumerate(self.nodes):
             if node.matrix is not None:
                 local[index] = node.matrix
-        world = np.empty_like(local)
+        world = local.copy()
         for index in self.order:
             parent = self.nodes[index].parent
-            world[index] = local[index] if parent < 0 else world[parent] @ local[index]
+            if parent >= 0:
+                world[index] = world[parent] @ local[index]
         return world, morph_weights
 
     def _place(self, part: ScenePart, world: np.ndarray, morph_weights: dict[int, np.ndarray]) -> np.ndarray:

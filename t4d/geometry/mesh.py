@@ -41,7 +41,7 @@ class Mesh:
         faces: [F, 3] int64, counter-clockwise seen from outside.
         uv: [Nv, 2] float32 or None; (0, 0) is the top-left corner of the texture (glTF), transforms already applied.
         vertex_color: [Nv, 4] float32 linear RGBA or None.
-        face_material: [F] int64 into ``materials``.
+        face_material: [F] int64 into ``materials``; all 0 if left out.
         materials: at least one.
         smoothing: [Nv] int64 or None; vertices of one number share a normal (a UV seam splits a vertex, not its
             normal). None: every vertex has its own, so unshared vertices shade flat.
@@ -51,7 +51,7 @@ class Mesh:
     faces: np.ndarray
     uv: np.ndarray | None = None
     vertex_color: np.ndarray | None = None
-    face_material: np.ndarray | None = None  # type: ignore[assignment]
+    face_material: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     materials: list[Material] = field(default_factory=list)
     smoothing: np.ndarray | None = None
 
@@ -62,7 +62,7 @@ class Mesh:
             raise ValueError(f"Mesh expects [Nv, 3] and [F, 3], found {self.vertices.shape} and {self.faces.shape}")
         if not self.materials:
             self.materials = [Material()]
-        if self.face_material is None:
+        if self.face_material is None or len(self.face_material) == 0:
             self.face_material = np.zeros(len(self.faces), np.int64)
 
     def face_normals(self, vertices: np.ndarray | None = None) -> np.ndarray:

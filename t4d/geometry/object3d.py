@@ -8,6 +8,7 @@ import numpy as np
 
 from t4d.errors import InputError
 from t4d.geometry.mesh import Mesh
+from t4d.geometry.references import object_files as object_files
 
 MAX_BYTES = 200_000_000
 MAX_VERTICES = 2_000_000
@@ -118,7 +119,9 @@ def load_object(path: str | Path, *, up: str | None = None, max_bytes: int = MAX
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path.name} is not a known 3D format; use a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
+        raise InputError(
+            f"{path.name} is not a known 3D format; use a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file."
+        )
     if not path.is_file():
         raise InputError(f"{path.name} does not exist or is not a file; give the path of a 3D file.")
     size = path.stat().st_size
@@ -157,6 +160,8 @@ def check_mesh(name: str, mesh: Mesh) -> None:
         raise InputError(f"{name} has triangles that name vertices which do not exist; export it again.")
     broken = int((~np.isfinite(mesh.vertices)).any(1).sum())
     if broken:
-        raise InputError(f"{name} has {broken} vertices at positions that are not finite numbers; repair and export it again.")
+        raise InputError(
+            f"{name} has {broken} vertices at positions that are not finite numbers; repair and export it again."
+        )
     if not float(np.ptp(mesh.vertices.astype(np.float64), axis=0).max()) > 0:
         raise InputError(f"{name} has no size: all its {count} vertices coincide; export it again.")

@@ -120,9 +120,7 @@ def surface_rgba_linear(
     return out
 
 
-def _material_rgba(
-    material: Material, rgba: np.ndarray, uv: np.ndarray | None, light: np.ndarray | None
-) -> np.ndarray:
+def _material_rgba(material: Material, rgba: np.ndarray, uv: np.ndarray | None, light: np.ndarray | None) -> np.ndarray:
     """One material's linear RGBA [M, 4] from vertex colour [M, 4], uv [M, 2] and light [M, 3]."""
     rgba = rgba * material.base_color_factor.astype(np.float32)
     if material.texture is not None and uv is not None:

@@ -7,8 +7,10 @@ import numpy as np
 
 from t4d.errors import InputError
 from t4d.geometry.color import srgb_to_linear
+from t4d.geometry.images import decode_image
 from t4d.geometry.mesh import Material, Mesh
 from t4d.geometry.object3d import Object3D
+from t4d.geometry.references import MAX_TEXT, lone_texture, obj_references
 
 
 def load_static(path: Path) -> Object3D:
@@ -21,12 +23,14 @@ def load_static(path: Path) -> Object3D:
         loaded: Any = trimesh.load(path, process=False, maintain_order=True)
     except Exception as error:  # trimesh raises whatever its parsers stumble over
         raise InputError(
-            f"{path.name} cannot be read as {path.suffix[1:].upper()} ({type(error).__name__}: {error}); export it again."
+            f"{path.name} cannot be read as {path.suffix[1:].upper()} ({type(error).__name__}: {error}); "
+            "export it again."
         ) from error
     parts = [part for part in _meshes(loaded) if len(part.faces)]
     if not parts:
         raise InputError(f"{path.name} has no triangles; export it with at least one surface mesh.")
-    return Object3D(path.stem, _concatenate(parts), notes=notes)
+    mesh = _concatenate(parts)
+    return Object3D(path.stem, mesh, notes=notes + _texture_beside(path, mesh))
 
 
 def _meshes(loaded: Any) -> list[Any]:
@@ -41,7 +45,9 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as stream:
         head = stream.read(4096)
     if path.suffix.lower() == ".ply" and not head.startswith(b"ply"):
-        raise InputError(f"{path.name} starts with {head[:8]!r} instead of 'ply'; it is not a PLY file, export it again.")
+        raise InputError(
+            f"{path.name} starts with {head[:8]!r} instead of 'ply'; it is not a PLY file, export it again."
+        )
     if path.suffix.lower() == ".obj" and b"\0" in head:
         raise InputError(f"{path.name} holds binary data instead of OBJ text; export it again as .obj.")
 
@@ -51,25 +57,31 @@ def _missing_files(path: Path) -> list[str]:
     from t4d.geometry.gltf_file import read_inside
 
     notes = []
-
-    def read(name: str, limit: int) -> bytes | None:
+    for name in obj_references(path):
         try:
-            return read_inside(path.parent, name, limit)
+            read_inside(path.parent, name, MAX_TEXT)
         except FileNotFoundError:
             notes.append(
                 f"{path.name} refers to {name}, which is missing, so its parts show a plain colour; "
                 "put it in the same folder."
             )
-            return None
-
-    for line in path.read_bytes().splitlines():
-        if line.startswith(b"mtllib "):
-            library = read(line[7:].decode("utf-8", "replace").strip(), 10_000_000)
-            for entry in (library or b"").splitlines():
-                words = entry.decode("utf-8", "replace").split()
-                if len(words) > 1 and words[0].lower() == "map_kd":
-                    read(words[-1], 200_000_000)
     return notes
+
+
+def _texture_beside(path: Path, mesh: Mesh) -> list[str]:
+    """Gives an .obj without material library the texture lying beside it; returns notes."""
+    if path.suffix.lower() != ".obj" or mesh.uv is None or any(m.texture is not None for m in mesh.materials):
+        return []
+    picture = lone_texture(path)
+    if picture is None:
+        return []
+    try:
+        texture = decode_image(picture.read_bytes())
+    except OSError as error:
+        return [f"{picture.name} beside {path.name} cannot be decoded ({error}); use PNG or JPEG."]
+    mesh.materials = [Material(picture.stem, texture=texture)]
+    mesh.face_material = np.zeros(len(mesh.faces), np.int64)
+    return [f"{path.name} names no material, so the picture {picture.name} beside it is used as its texture."]
 
 
 def _concatenate(parts: list[Any]) -> Mesh:

@@ -54,7 +54,9 @@ class RayCaster:
             return np.zeros(0, np.int64), np.zeros(0)
         local = ((np.asarray(origins, np.float64) - self.centre) / self.size).astype(np.float32)
         along = (np.asarray(directions, np.float64) / self.size).astype(np.float32)
-        result = self._scene.run(np.ascontiguousarray(local), np.ascontiguousarray(along), query="INTERSECT", output=True)
+        result = self._scene.run(
+            np.ascontiguousarray(local), np.ascontiguousarray(along), query="INTERSECT", output=True
+        )
         face = np.asarray(result["primID"]).astype(np.int64)
         hit = face >= 0
         distance = np.where(hit, np.asarray(result["tfar"], np.float64), np.inf)
