@@ -15,9 +15,9 @@ from t4d.splat._scatter import Scatter, scatter_on_surface
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.sh import rgb_to_sh0
 
-OPACITY = 0.98
-SPREAD = 2.0  # standard deviation of a Gaussian over that of the patch of surface it stands for
-FLATTEST = 0.1  # least thickness, in standard deviations along the surface
+OPACITY = 0.99
+SPREAD = 1.8  # standard deviation of a Gaussian over that of the patch it stands for: less leaves holes, more bloats
+THICKNESS = 0.02  # across the surface, in standard deviations along it; thicker Gaussians widen every outline
 NARROWEST = 0.35  # least width, in standard deviations along the longer axis
 HOLE = 0.5  # surface with less coverage than this carries no Gaussians
 
@@ -152,7 +152,7 @@ def bind_gaussians(
 
 
 def _shapes(scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviations [N, 3] (last one across the surface) and rotations [N, 3, 3] from the patches' covariances."""
+    """Standard deviations [N, 3], the last across the surface, and rotations [N, 3, 3], from the covariances."""
     values, axes = np.linalg.eigh(scatter.covariances)  # ascending
     sigma = np.sqrt(np.maximum(values[:, ::-1], 0))  # longest first
     axes = axes[:, :, ::-1].copy()
@@ -160,6 +160,6 @@ def _shapes(scatter: Scatter) -> tuple[np.ndarray, np.ndarray]:
     typical = max(float(np.median(sigma[:, 0])), 1e-9)
     long = np.maximum(sigma[:, 0], 0.25 * typical)
     wide = np.maximum(sigma[:, 1], NARROWEST * long)
-    thin = np.clip(sigma[:, 2], FLATTEST * wide, wide)
+    thin = THICKNESS * wide
     axes[:, :, 2] *= np.sign(np.linalg.det(axes))[:, None]
     return SPREAD * np.stack([long, wide, thin], axis=1), axes
