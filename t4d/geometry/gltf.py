@@ -156,7 +156,7 @@ def _read_nodes(file: GltfFile) -> tuple[list[SceneNode], list[int]]:
         order.append(index)
         queue.extend(gltf.nodes[index].children or [])
     # Joints may hang outside the scene in careless exports; they still need a place.
-    order += _missing_ancestors(parent, seen, [j for skin in gltf.skins or [] for j in skin.joints])
+    order += _missing_ancestors(parent, seen, [j for skin in gltf.skins or [] for j in skin.joints or []])
     return nodes, order
 
 

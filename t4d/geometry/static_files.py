@@ -20,7 +20,10 @@ def load_static(path: Path) -> Object3D:
     notes = _missing_files(path) if path.suffix.lower() == ".obj" else []
     _check_header(path)
     try:
-        loaded: Any = trimesh.load(path, process=False, maintain_order=True)
+        with path.open("rb") as stream:
+            loaded: Any = trimesh.load(
+                stream, file_type=path.suffix[1:].lower(), resolver=_inside_resolver(path.parent), process=False
+            )
     except Exception as error:  # trimesh raises whatever its parsers stumble over
         raise InputError(
             f"{path.name} cannot be read as {path.suffix[1:].upper()} ({type(error).__name__}: {error}); "
@@ -31,6 +34,31 @@ def load_static(path: Path) -> Object3D:
         raise InputError(f"{path.name} has no triangles; export it with at least one surface mesh.")
     mesh = _concatenate(parts)
     return Object3D(path.stem, mesh, notes=notes + _texture_beside(path, mesh))
+
+
+def _inside_resolver(folder: Path) -> Any:
+    """What trimesh opens other files with: only files in or below the folder."""
+    from trimesh.resolvers import Resolver
+
+    from t4d.geometry.gltf_file import read_inside
+
+    class InsideResolver(Resolver):
+        def __init__(self) -> None:
+            pass
+
+        def write(self, name: str, data: Any) -> None:
+            raise PermissionError("an object file is only read")
+
+        def get(self, name: str) -> bytes:
+            return read_inside(folder, name, MAX_TEXT)
+
+        def keys(self) -> list[str]:
+            return []
+
+        def namespaced(self, namespace: str) -> Any:
+            return self
+
+    return InsideResolver()
 
 
 def _meshes(loaded: Any) -> list[Any]:
@@ -138,4 +166,6 @@ def _appearance(part: Any) -> Material:
         return Material(name, texture=texture)
     diffuse = np.asarray(getattr(material, "main_color", (255, 255, 255, 255)), np.float64)[:4] / 255.0
     factor = np.append(srgb_to_linear(diffuse[:3]), diffuse[3] if len(diffuse) > 3 else 1.0)
+    if getattr(material, "name", None) is None:
+        return Material("default")  # trimesh's own grey, not the file's
     return Material(name, factor.astype(np.float32), alpha_mode="BLEND" if factor[3] < 1 else "OPAQUE")
