@@ -1,0 +1,20 @@
+"""Endless rigged objects with verbs, made from a seed."""
+
+import numpy as np
+
+from t4d.data.procedural.body import Body
+from t4d.data.procedural.walkers import biped, crawler, quadruped
+
+PLANS = {"quadruped": quadruped, "biped": biped, "crawler": crawler}
+
+
+def generate(rng: np.random.Generator, plan: str | None = None, noun: str | None = None, detail: float = 1.0) -> Body:
+    """A random object.
+
+    Args:
+        rng: Decides plan, proportions, colours.
+        plan: A key of `PLANS`; drawn where None.
+        noun: One of the plan's nouns; drawn where None.
+        detail: Multiplies mesh resolution.
+    """
+    return PLANS[plan or str(rng.choice(list(PLANS)))](rng, noun, detail)

@@ -1,0 +1,110 @@
+"""What every body plan shares: palettes, verbs that suit anything with a root joint, and the finished object."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from t4d.data.procedural.parts import Builder
+from t4d.data.procedural.skeleton import X, Y, Z, Skeleton, Wave
+from t4d.data.rig import Rig
+from t4d.geometry.color import srgb_to_linear
+
+Rng = np.random.Generator
+Verb = Callable[[Rng], list[Wave]]
+
+# Turns the design frame (front on +x) to a glTF file's after loading (front on -y).
+FRONT = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+@dataclass
+class Body:
+    """One procedural object.
+
+    Attributes:
+        rig: Mesh and skin, front on -y, z up.
+        skeleton: Joints in the design frame.
+        verbs: Canonical verb to the waves that act it out, with random extent.
+    """
+
+    rig: Rig
+    skeleton: Skeleton
+    verbs: dict[str, Verb]
+
+    def matrices(self, waves: list[Wave], phases: np.ndarray, envelope: np.ndarray | float = 1.0) -> np.ndarray:
+        """Skinning matrices [T, J, 3, 4] in the rig's frame; see `Skeleton.matrices`."""
+        m = self.skeleton.matrices(waves, phases, envelope)
+        return np.concatenate([FRONT @ m[..., :3] @ FRONT.T, FRONT @ m[..., 3:]], -1).astype(np.float32)
+
+
+def finish(builder: Builder, name: str, noun: str, verbs: dict[str, Verb], common: tuple[str, ...] = ()) -> Body:
+    """Turns a builder's parts to the front and adds the named common verbs about its joint "root"."""
+    rig = builder.rig(name, noun)
+    rig = Rig(name, noun, (rig.vertices @ FRONT.T).astype(np.float32), rig.faces, rig.colors, rig.joints, rig.weights)
+    return Body(rig, builder.skeleton, verbs | {verb: COMMON[verb] for verb in common})
+
+
+def color(rng: Rng, hue: float | None = None, saturation: float | None = None, value: float | None = None) -> np.ndarray:
+    """A linear colour from hue (0..1), saturation and value in sRGB; random pleasant ones where None."""
+    h = rng.random() if hue is None else (hue + 0.03 * rng.standard_normal()) % 1
+    s = rng.uniform(0.25, 0.9) if saturation is None else np.clip(saturation + 0.08 * rng.standard_normal(), 0, 1)
+    v = rng.uniform(0.35, 0.95) if value is None else np.clip(value + 0.06 * rng.standard_normal(), 0.05, 1)
+    k = (np.array([5.0, 3.0, 1.0]) + h * 6) % 6
+    return srgb_to_linear(v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1))
+
+
+def paint(base: np.ndarray, second: np.ndarray, kind: str, scale: float = 8.0) -> Callable[[np.ndarray], np.ndarray]:
+    """A colour per point of the design frame: `belly` (second below), `stripes`, `spots`, `tip` (second far out)."""
+
+    def at(points: np.ndarray) -> np.ndarray:
+        if kind == "belly":
+            low, high = points[:, 2].min(), points[:, 2].max()
+            mix = np.clip((0.45 - (points[:, 2] - low) / (high - low + 1e-9)) * 8, 0, 1)
+        elif kind == "stripes":
+            mix = np.clip(3 * np.sin(scale * (points[:, 0] + 0.35 * points[:, 2]) * 2 * np.pi), 0, 1)
+        elif kind == "spots":
+            p = points * scale
+            mix = np.clip(6 * (np.sin(5 * p[:, 0]) * np.sin(5.3 * p[:, 1] + 1) * np.sin(4.7 * p[:, 2] + 2) - 0.15), 0, 1)
+        elif kind == "tip":
+            reach = np.linalg.norm(points - points.mean(0), axis=1)
+            mix = np.clip(reach / (reach.max() + 1e-9) * 4 - 3, 0, 1)
+        else:
+            mix = np.zeros(len(points))
+        return base + mix[:, None] * (second - base)
+
+    return at
+
+
+def coat(rng: Rng, base: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A random pattern over a base colour."""
+    kind = rng.choice(["plain", "belly", "belly", "stripes", "spots"])
+    return paint(base, color(rng, value=0.85 if kind == "belly" else None), str(kind), rng.uniform(2.5, 6))
+
+
+def sign(rng: Rng) -> float:
+    """-1 or 1."""
+    return 1.0 if rng.random() < 0.5 else -1.0
+
+
+COMMON: dict[str, Verb] = {
+    "spin": lambda r: [Wave("root", Z, 360 * sign(r), shape="ramp")],
+    "bounce": lambda r: [
+        Wave("root", Z, r.uniform(0.15, 0.4), cycles=2, shape="hop", kind="shift"),
+        Wave("root", Z, r.uniform(0.1, 0.3), cycles=2, phase=-0.25, kind="scale"),
+    ],
+    "jump": lambda r: [
+        Wave("root", Z, r.uniform(0.3, 0.55), shape="hop", kind="shift"),
+        Wave("root", Z, r.uniform(0.15, 0.35), phase=-0.25, kind="scale"),
+    ],
+    "shake": lambda r: [Wave("root", Z, r.uniform(10, 25), cycles=int(r.integers(3, 5)))],
+    "sway": lambda r: [Wave("root", X if r.random() < 0.6 else Y, r.uniform(8, 20), phase=r.random())],
+    "stretch": lambda r: [Wave("root", Z, r.uniform(0.25, 0.5), kind="scale", phase=-0.25, offset=0.2)],
+    "breathe": lambda r: [
+        Wave("root", Z, r.uniform(0.05, 0.12), kind="scale"),
+        Wave("root", Y, r.uniform(0.03, 0.08), kind="scale", phase=0.1),
+    ],
+    "hover": lambda r: [
+        Wave("root", Z, r.uniform(0.06, 0.18), kind="shift", phase=r.random()),
+        Wave("root", X, r.uniform(3, 8), phase=r.random()),
+    ],
+}
