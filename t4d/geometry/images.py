@@ -1,6 +1,7 @@
 """Decoding pictures that come with object files."""
 
 import io
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,16 @@ def decode_image(data: bytes) -> np.ndarray:
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise OSError(f"it has {image.width}x{image.height} pixels")
-        transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-        picture = image.convert("RGBA" if transparent else "RGB")
-        picture.thumbnail((MAX_TEXTURE, MAX_TEXTURE), Image.Resampling.LANCZOS)
-        return np.asarray(picture, np.uint8)
+        return to_array(image)
+
+
+def to_array(image: Any) -> np.ndarray:
+    """uint8 [H, W, 3 or 4] of a PIL image, at most 2048 pixels a side; raises OSError if it is absurdly large."""
+    from PIL import Image
+
+    if image.width * image.height > MAX_PIXELS:
+        raise OSError(f"it has {image.width}x{image.height} pixels")
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    picture = image.convert("RGBA" if transparent else "RGB")
+    picture.thumbnail((MAX_TEXTURE, MAX_TEXTURE), Image.Resampling.LANCZOS)
+    return np.asarray(picture, np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 
 from t4d.errors import InputError
 from t4d.geometry.color import srgb_to_linear
-from t4d.geometry.images import decode_image
+from t4d.geometry.images import decode_image, to_array
 from t4d.geometry.mesh import Material, Mesh
 from t4d.geometry.object3d import Object3D
 from t4d.geometry.references import MAX_TEXT, lone_texture, obj_references
@@ -50,7 +50,8 @@ def _inside_resolver(folder: Path) -> Any:
             raise PermissionError("an object file is only read")
 
         def get(self, name: str) -> bytes:
-            return read_inside(folder, name, MAX_TEXT)
+            # MTL allows options such as "-s 1 1 1" before a texture's name.
+            return read_inside(folder, name.split()[-1] if name.startswith("-") else name, MAX_TEXT)
 
         def keys(self) -> list[str]:
             return []
@@ -154,18 +155,16 @@ def _vertex_color(part: Any) -> np.ndarray | None:
 
 
 def _appearance(part: Any) -> Material:
+    """The material of a trimesh mesh; plain white where the file names none (trimesh then invents a grey picture)."""
     material = getattr(part.visual, "material", None)
-    if material is None:
+    if material is None or "_name" not in vars(material):
         return Material("default")
-    name = getattr(material, "name", None) or "material"
-    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-    # MTL's Kd is what authors pick on screen, that is sRGB; with a texture exporters leave it at 0.8 or 1, and viewers
-    # (three.js, Blender) differ, so the texture alone counts.
+    name, image = str(material.name), getattr(material, "image", None)
+    # With a texture exporters leave MTL's Kd at 0.8, 0.64 or 1, and viewers differ; the texture alone counts.
     if image is not None:
-        texture = np.asarray(image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA") else "RGB"), np.uint8)
-        return Material(name, texture=texture)
-    diffuse = np.asarray(getattr(material, "main_color", (255, 255, 255, 255)), np.float64)[:4] / 255.0
-    factor = np.append(srgb_to_linear(diffuse[:3]), diffuse[3] if len(diffuse) > 3 else 1.0)
-    if getattr(material, "name", None) is None:
-        return Material("default")  # trimesh's own grey, not the file's
-    return Material(name, factor.astype(np.float32), alpha_mode="BLEND" if factor[3] < 1 else "OPAQUE")
+        return Material(name, texture=to_array(image))
+    stored = getattr(material, "kwargs", {})
+    diffuse = np.asarray(stored.get("kd", (1.0, 1.0, 1.0)), np.float64)[:3]  # what authors pick on screen, so sRGB
+    opacity = float(np.clip(float(stored["d"][-1]) if "d" in stored else 1.0, 0.0, 1.0))
+    factor = np.append(srgb_to_linear(diffuse), opacity).astype(np.float32)
+    return Material(name, factor, alpha_mode="BLEND" if opacity < 1 else "OPAQUE")
