@@ -1,0 +1,97 @@
+"""Which rigs and clips a split may use, and how they are drawn: evenly by skeleton, then by verb."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from t4d.data.captions import verb_of
+from t4d.data.rigpack import PackedRig, load_pack
+from t4d.errors import InputError
+
+#: Twins of the files that evaluation animates: name or "folder/name" below the collection.
+EVALUATION_TWINS = ("Clownfish", "Cow", "Frog", "Horse", "Horse_White", "Trex", "animals_pack/Fox")
+
+IDLE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One rig of a pack folder: file, source path, joint set, and clip indices by verb."""
+
+    path: Path
+    source: str
+    joint_set: str
+    verbs: dict[str, list[int]]
+
+
+class Catalog:
+    """The rigs of one split.
+
+    Args:
+        folder: Pack folder with index.json (`python train/dataset.py pack`).
+        split: "train", "near", "far" or "all".
+        exclude: Names or "folder/name" to leave out.
+        drop_verbs: Canonical verbs to leave out.
+
+    Raises:
+        InputError: No index, an unknown split, or nothing left.
+    """
+
+    def __init__(self, folder: Path, split: str, exclude: tuple[str, ...], drop_verbs: tuple[str, ...]) -> None:
+        try:
+            index = json.loads((Path(folder) / "index.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder} is not a rig pack folder ({error}); make it with: python train/dataset.py pack") from error
+        splits = index["split"]
+        if split not in (*splits, "all"):
+            raise InputError(f"split {split!r} is unknown; use one of {', '.join([*splits, 'all'])}")
+        self.entries: list[Entry] = []
+        for item in index["rigs"]:
+            stem = item["source"].rsplit(".", 1)[0]
+            if split != "all" and item["source"] not in splits[split]:
+                continue
+            if stem in exclude or stem.rsplit("/", 1)[-1] in exclude:
+                continue
+            verbs: dict[str, list[int]] = defaultdict(list)
+            for i, name in enumerate(item["clips"]):
+                verb = verb_of(name)
+                if verb is not None and verb not in drop_verbs:
+                    verbs[verb].append(i)
+            if verbs:
+                self.entries.append(Entry(Path(folder) / item["file"], item["source"], item["joint_set"], dict(verbs)))
+        if not self.entries:
+            raise InputError(f"no rig of {folder} is left in split {split!r} after exclusions; relax them")
+        self._by_set: dict[str, list[Entry]] = defaultdict(list)
+        for entry in self.entries:
+            self._by_set[entry.joint_set].append(entry)
+        self._sets = sorted(self._by_set)
+        # Square root of the number of meshes: 35 fish share one skeleton and must neither drown nor be drowned.
+        share = np.sqrt([len(self._by_set[s]) for s in self._sets])
+        self._share = share / share.sum()
+
+    def draw(self, rng: np.random.Generator) -> tuple[PackedRig, str, int]:
+        """A random (rig, verb, clip index)."""
+        members = self._by_set[self._sets[int(rng.choice(len(self._sets), p=self._share))]]
+        entry = members[int(rng.integers(len(members)))]
+        verbs = sorted(entry.verbs)
+        weight = np.array([IDLE_SHARE * len(verbs) if v == "idle" and len(verbs) > 1 else 1.0 for v in verbs])
+        verb = verbs[int(rng.choice(len(verbs), p=weight / weight.sum()))]
+        return _loaded(entry.path), verb, int(rng.choice(entry.verbs[verb]))
+
+    def clips(self) -> list[tuple[Entry, str, int]]:
+        """Every (entry, verb, clip index), in order: for evaluation."""
+        return [(e, verb, i) for e in self.entries for verb in sorted(e.verbs) for i in e.verbs[verb]]
+
+
+@lru_cache(maxsize=128)
+def _loaded(path: Path) -> PackedRig:
+    return load_pack(path)
+
+
+def load_entry(entry: Entry) -> PackedRig:
+    """The rig of a catalog entry, cached in this process."""
+    return _loaded(entry.path)
