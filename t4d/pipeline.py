@@ -16,12 +16,12 @@ import torch
 from t4d import steps
 from t4d.config import Config
 from t4d.diffusion import model
-from t4d.errors import Cancelled, InputError
+from t4d.errors import Cancelled
 from t4d.export.manifest import RunRecorder
 from t4d.geometry.object3d import object_files
+from t4d.prompt import checked_prompt
 from t4d.stages import Stage, StageOutput, run_stage
 
-MAX_PROMPT = 300
 # Share of the wall time of a whole run, for the estimate of what is left before a stage has been timed. Measured with
 # the mini preset on two cores; any error is corrected as soon as a stage starts.
 _SHARES = {"prepare": 0.04, "clip": 0.36, "fit": 0.48, "export": 0.12}
@@ -111,7 +111,7 @@ def animate(request: AnimateRequest, cancel: Callable[[], bool] = lambda: False)
         InputError: the object, the prompt or the weights cannot be used.
         Cancelled: ``cancel`` returned True.
     """
-    prompt = _checked_prompt(request.prompt)
+    prompt = checked_prompt(request.prompt)
     request.out.mkdir(parents=True, exist_ok=True)
     clock = _Clock()
     job = _run(request, prompt)
@@ -207,20 +207,6 @@ def _tagged(
         except GeneratorExit:
             stage.close()
             raise
-
-
-def _checked_prompt(prompt: str) -> str:
-    """The prompt with its white space collapsed.
-
-    Raises:
-        InputError: empty or too long.
-    """
-    text = " ".join(prompt.split())
-    if not text:
-        raise InputError('The prompt is empty; write one sentence such as "a fox is running".')
-    if len(text) > MAX_PROMPT:
-        raise InputError(f"The prompt has {len(text)} characters; at most {MAX_PROMPT} are read, so shorten it.")
-    return text
 
 
 class _Clock:
