@@ -4,6 +4,7 @@ No atomics and no shared sums: each tile and each chunk of Gaussians writes its 
 in every run, for any number of threads.
 """
 
+import itertools
 import math
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from t4d.splat import _cpu_bin, _cpu_blend, _cpu_project
 from t4d.splat._cpu_project import COLOR, ROW
@@ -24,14 +26,14 @@ _pool_lock = threading.Lock()
 
 
 def thread_count() -> int:
-    """Threads the cpu back-end uses: ``NUMBA_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the cores of this process."""
+    """Threads the cpu back-end uses: ``NUMBA_NUM_THREADS``, else ``OMP_NUM_THREADS``, else this process's cores."""
     return numba.get_num_threads()
 
 
 def _run(kernel: Callable[..., None], bounds: np.ndarray, *args: object) -> None:
     """Calls kernel(start, stop, *args) for consecutive bounds, one thread each."""
     global _pool
-    parts = [(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:]) if a < b]
+    parts = [(int(a), int(b)) for a, b in itertools.pairwise(bounds) if a < b]
     if len(parts) <= 1:
         for a, b in parts:
             kernel(a, b, *args)
@@ -125,6 +127,7 @@ class _Rasterize(torch.autograd.Function):
         return out, torch.from_numpy(alphas).unflatten(0, (b, c)).unsqueeze(-1), *meta
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, v_picture: Tensor, v_alphas: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         geometry, rows, radii, conics, opac, depths, offsets, ids, marks, bounds, pictures, alphas = ctx.state
         b, c, n, nx, ny, total, width, height, aa, eps2d, append_depth, color_shape = ctx.plan
@@ -220,7 +223,7 @@ def rasterize_cpu(
     append_depth: bool,
     **options: float | bool,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The ``cpu`` back-end of ``rasterize``: colours [B, C, H, W, D(+1)], alphas [B, C, H, W, 1], meta without gradient.
+    """The ``cpu`` back-end of ``rasterize``: colours [B, C, H, W, D(+1)], alphas [B, C, H, W, 1], meta.
 
     Raises:
         ValueError: tensors are not float32.

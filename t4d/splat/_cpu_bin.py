@@ -3,15 +3,15 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from t4d.splat._cpu_project import FLAGS, HALF, HALF_X2, HALF_Y, MX, MY, ONE, SHRINK, TILT_X, TILT_Y, ZERO, f32
+from t4d.splat._cpu_project import HALF, HALF_X2, HALF_Y, MX, MY, ONE, SHRINK, TILT_X, TILT_Y, ZERO, f32
+from t4d.splat._numba import helper, kernel
 
 TILE = 16
 EDGE = f32(TILE)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@helper
 def outline_span(g, top, bottom):
     """Least and largest dx of the outline alpha = 1/255 between dy = top and dy = bottom (from the centre)."""
     at = min(max(g[TILT_Y], top), bottom)
@@ -21,7 +21,7 @@ def outline_span(g, top, bottom):
     return left, right
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@helper
 def cells(low, high, size, count):
     """First and last cell of ``size`` pixels, of ``count``, that holds a pixel centre between low and high."""
     top = f32(count) * size
@@ -30,7 +30,7 @@ def cells(low, high, size, count):
     return first, last
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@helper
 def sort_by_depth(depths, radii, order, keys, scratch):
     """Indices of the drawn Gaussians of one image, nearest first, equal depths in index order.
 
@@ -65,7 +65,7 @@ def sort_by_depth(depths, radii, order, keys, scratch):
     return m
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def count_range(start, stop, width, height, G, depths, radii, orders, drawn, counts):
     """Sorts images start..stop by depth and counts the Gaussians of each of their tiles.
 
@@ -100,9 +100,9 @@ def count_range(start, stop, width, height, G, depths, radii, orders, drawn, cou
                     tally[ty * nx + tx] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def fill_range(start, stop, width, height, G, orders, drawn, offsets, ids):
-    """Writes the tiles' lists of images start..stop: ids[offsets[i, t] : offsets[i, t] + counts[i, t]], front to back."""
+    """Writes the lists of all tiles of images start..stop, front to back, each from its offset on."""
     nx, ny = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     heads = np.zeros(nx * ny, np.int64)
     for i in range(start, stop):

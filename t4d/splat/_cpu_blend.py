@@ -6,13 +6,12 @@ view ``Q = S[r]`` and indexed ``Q[16 * q + j]`` for ``j in range(16)``, which LL
 the flat array, or a loop over 8, stay scalar and cost 3 to 7 times as much (guarded by a test).
 """
 
+import numba
 import numpy as np
-from numba import njit
 
 from t4d.splat._cpu_bin import TILE, cells, outline_span
 from t4d.splat._cpu_project import (
     COLOR,
-    FLAGS,
     HALF,
     HALF_Y,
     LOG2_THRESHOLD,
@@ -26,6 +25,7 @@ from t4d.splat._cpu_project import (
     L,
     f32,
 )
+from t4d.splat._numba import FLAGS, helper, kernel
 
 BLOCK = 4
 SIDE = TILE // BLOCK
@@ -42,7 +42,7 @@ E4, E5, E6 = f32(0.009577326788263507), f32(0.001273297080251814), f32(0.0001085
 EIGHTH = f32(0.125)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@helper
 def _exp2(p):
     x = max(p, f32(-8)) * EIGHTH
     y = ONE + x * (E1 + x * (E2 + x * (E3 + x * (E4 + x * (E5 + x * E6)))))
@@ -51,7 +51,7 @@ def _exp2(p):
     return y * y
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@helper
 def _forward_step(Q, mx, my, a, b, c, peak, c0, c1, c2, c3, four):
     """One Gaussian over one block: Q holds x, y, transmittance (negative once stopped) and sums of 3 or 4 channels.
 
@@ -80,7 +80,7 @@ def _forward_step(Q, mx, my, a, b, c, peak, c0, c1, c2, c3, four):
     return tally
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def blend_range(start, stop, nx, width, height, four, G, offsets, ids, marks, picture, alphas):
     """Draws tiles start..stop, numbered over all images.
 
@@ -152,7 +152,7 @@ def blend_range(start, stop, nx, width, height, four, G, offsets, ids, marks, pi
                         picture[i, py, px, d] = Q[48 + 16 * d + j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@helper
 def _backward_step(Q, P, mx, my, a, b, c, peak, c0, c1, c2, c3, four):
     """Reverse of one step, again front to back: Q holds x, y, transmittance, the remainder R and the incoming colours.
 
@@ -194,7 +194,7 @@ def _backward_step(Q, P, mx, my, a, b, c, peak, c0, c1, c2, c3, four):
             P[144 + j] += w * Q[112 + j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+@numba.njit(nogil=True, error_model="numpy", fastmath=FLAGS | {"reassoc"})  # order fixed at compile time
 def _lane_sum(P):
     total = ZERO
     for j in range(16):
@@ -202,7 +202,7 @@ def _lane_sum(P):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def blend_vjp_range(
     start, stop, nx, width, height, four, G, offsets, ids, marks, picture, alphas, v_picture, v_alphas, slots
 ):
@@ -263,7 +263,7 @@ def blend_vjp_range(
                 slot[d] = _lane_sum(P[d])
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def gather_range(start, stop, tiles, channels, first, offsets, ids, marks, slots, moments, v_colors):
     """Adds the slots of images start..stop to their Gaussians, in list order.
 

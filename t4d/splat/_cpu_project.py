@@ -9,7 +9,8 @@ A projected Gaussian is one row of 16 float32 (a cache line). The exponent is ke
 import math
 
 import numpy as np
-from numba import njit
+
+from t4d.splat._numba import helper, kernel
 
 MX, MY, A, B, C, L = 0, 1, 2, 3, 4, 5  # centre (pixels), exponent, log2 of opacity
 COLOR = 6  # up to four channels
@@ -28,10 +29,8 @@ LIM = f32(0.3)
 SLACK = f32(1e-3)  # outline is widened by this part, so that rounding never loses a pixel
 BIG = f32(2.0**30)
 
-FLAGS = {"contract", "nsz"}  # fused multiply-add; nothing that reorders sums
 
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@helper
 def _factor(q, s):
     """Rotation rows (9 numbers) of quaternion q and the inverse of its length."""
     inv = ONE / max(math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]), TINY)
@@ -50,7 +49,7 @@ def _factor(q, s):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def project_range(
     start,
     stop,
@@ -134,10 +133,12 @@ def project_range(
             xx = p0 * p0 + p1 * p1 + p2 * p2
             yy = w0 * w0 + w1 * w1 + w2 * w2
             xy = p0 * w0 + p1 * w1 + p2 * w2
-            sharp = xx * yy - xy * xy
+            # |p x w|^2 and not xx yy - xy^2, which loses all digits for a needle.
+            n0, n1, n2 = p1 * w2 - p2 * w1, p2 * w0 - p0 * w2, p0 * w1 - p1 * w0
+            sharp = n0 * n0 + n1 * n1 + n2 * n2
+            det = sharp + eps2d * (xx + yy + eps2d)
             xx += eps2d
             yy += eps2d
-            det = xx * yy - xy * xy
             if not (det > ZERO and det < f32(np.inf)):
                 continue
             inv = ONE / det
@@ -170,9 +171,10 @@ def project_range(
             g[SHRINK] = inv / (ca * ca)  # det / yy^2: how fast it narrows with dy
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FLAGS)
+@kernel
 def project_vjp_range(
-    start, stop, chunk, cams, means, quats, scales, opacities, viewmats, Ks, width, height, eps2d, aa, radii, conics, opac, M, v_depths,
+    start, stop, chunk, cams, means, quats, scales, opacities, viewmats, Ks, width, height,
+    eps2d, aa, radii, conics, opac, M, v_depths,
     v_means, v_quats, v_scales, v_opacities, v_views,
 ):  # fmt: skip
     """Reverse of ``project_range`` for chunks start..stop of (batch item, ``chunk`` Gaussians).
@@ -181,7 +183,7 @@ def project_vjp_range(
         start: first chunk; chunk k is Gaussians of item k // chunks_per_item.
         stop: one past the last chunk.
         chunk: Gaussians per chunk (fixed, so that sums do not depend on the number of threads).
-        M: [I, N, 6], moments over pixels of v = dLoss/dsigma: v, v dx, v dy, v dx^2, v dx dy, v dy^2 (d = pixel - centre).
+        M: [I, N, 6], sums over pixels of v, v dx, v dy, v dx^2, v dx dy, v dy^2 with v = dLoss/dsigma, d = pixel - mean
         v_depths: [I, N].
         v_means: out, [B, N, 3], as v_quats, v_scales, v_opacities.
         v_views: out, [chunks, C, 12], rows of rotation and translation, summed by the caller.

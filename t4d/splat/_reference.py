@@ -83,11 +83,10 @@ def project(
     Returns:
         The projection; differentiable in all but ``Ks`` and ``radii``.
     """
-    factor = rotation_matrices(quats) * scales[..., None, :]  # [..., N, 3, 3]
-    covars = factor @ factor.mT
+    factor = rotation_matrices(quats) * scales[..., None, :]  # [..., N, 3, 3], covariance = factor factor^T
     rotation, translation = viewmats[..., :3, :3], viewmats[..., :3, 3]
     means_c = torch.einsum("...cij,...nj->...cni", rotation, means) + translation[..., None, :]  # [..., C, N, 3]
-    covars_c = torch.einsum("...cij,...njk,...clk->...cnil", rotation, covars, rotation)  # [..., C, N, 3, 3]
+    factor_c = torch.einsum("...cij,...njk->...cnik", rotation, factor)  # [..., C, N, 3, 3]
 
     x, y, z = means_c.unbind(-1)  # [..., C, N]
     in_depth = (z >= near_plane) & (z <= far_plane)
@@ -99,13 +98,15 @@ def project(
     ty = z * (y / z).clamp(min=-(cy / fy + 0.3 * tan_y), max=(height - cy) / fy + 0.3 * tan_y)
     zero = torch.zeros_like(z)
     jacobian = torch.stack([fx / z, zero, -fx * tx / z**2, zero, fy / z, -fy * ty / z**2], dim=-1).unflatten(-1, (2, 3))
-    covars2d = jacobian @ covars_c @ jacobian.mT  # [..., C, N, 2, 2]
+    factor2d = jacobian @ factor_c  # [..., C, N, 2, 3]
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], dim=-1)
 
-    xx, xy, yy = covars2d[..., 0, 0], covars2d[..., 0, 1], covars2d[..., 1, 1]
-    det_sharp = xx * yy - xy * xy
+    across, down = factor2d.unbind(-2)
+    xx, xy, yy = (across * across).sum(-1), (across * down).sum(-1), (down * down).sum(-1)
+    # Not xx yy - xy^2, which loses all digits for a needle.
+    det_sharp = torch.linalg.cross(across, down).square().sum(-1)
+    det = det_sharp + eps2d * (xx + yy + eps2d)
     xx, yy = xx + eps2d, yy + eps2d
-    det = xx * yy - xy * xy
     solvable = in_depth & (det > 0) & torch.isfinite(det)
     det = torch.where(solvable, det, torch.ones_like(det))
     conics = torch.stack([yy / det, -xy / det, xx / det], dim=-1)
