@@ -1,7 +1,7 @@
 """Heavy work outside the web process: one spawned worker, jobs one at a time, progress, cancel and crash recovery.
 
-Why a process: numba's workqueue threading layer aborts its process when two threads enter it, and torch threads, leaks and
-kills must stay out of the server. Why spawned: the web process has threads, and never imports torch.
+Why a process: numba's workqueue threading layer aborts its process when two threads enter it, and torch threads, leaks
+and kills must stay out of the server. Why spawned: the web process has threads, and never imports torch.
 """
 
 import atexit
