@@ -158,7 +158,7 @@ class MultiViewMotionUNet(UNetMotionModel):
 
         # sides that the strides do not divide come back to the exact size of the skip they meet
         odd = any(side % self._total_stride for side in sample.shape[-2:])
-        for index, block in enumerate(self.up_blocks):
+        for block in self.up_blocks:
             count = len(block.resnets)  # type: ignore[arg-type]
             used, skips = tuple(skips[-count:]), skips[:-count]
             size = skips[-1].shape[2:] if odd and skips else None

@@ -34,6 +34,8 @@ def save_module(
     for old in folder.glob(f"{WEIGHTS}*"):
         old.unlink()
     module.save_config(folder)  # type: ignore[operator]
+    if hasattr(module, "save_files"):  # a part with more than tensors, such as a tokenizer's vocabulary
+        module.save_files(folder)  # type: ignore[operator]
     state = {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous().clone()
         for name, value in module.state_dict().items()
@@ -68,8 +70,10 @@ def load_module(cls: type[Module], folder: str | Path, dtype: torch.dtype = torc
         raise InputError(
             f"No {cls.__name__} found in {folder}: it has no config.json; give a folder saved by this app."
         )
-    config, unused = cls.load_config(folder, return_unused_kwargs=True)[:2]  # type: ignore[attr-defined]
+    config = cls.load_config(folder)  # type: ignore[attr-defined]
     module = cls.from_config({**config, **overrides})  # type: ignore[attr-defined]
+    if hasattr(module, "load_files"):
+        module.load_files(folder)  # type: ignore[operator]
     load_strictly(module, read_folder(folder), str(folder))
     return module.to(dtype).eval()
 
