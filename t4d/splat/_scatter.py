@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from t4d.errors import InputError
 
@@ -77,15 +77,15 @@ def scatter_on_surface(
 
     seeds = _seeds(faces, vertices, areas, unit, space, width, count, rng, keep)
     for _ in range(ROUNDS):
-        owner = cKDTree(seeds).query(space)[1]
+        owner = np.asarray(KDTree(seeds).query(space)[1])
         size = np.bincount(owner, minlength=len(seeds)).astype(np.float64)
         total = np.stack([np.bincount(owner, column, len(seeds)) for column in space.T], axis=1)
         empty = size == 0
         seeds = np.where(empty[:, None], seeds, total / np.maximum(size, 1)[:, None])
         if empty.any():  # a seed that owns nothing starts again on a random sample
             seeds[empty] = space[rng.integers(len(space), size=int(empty.sum()))]
-    nearest = cKDTree(space).query(seeds)[1]  # back onto the surface
-    owner = cKDTree(space[nearest]).query(space)[1]
+    nearest = np.asarray(KDTree(space).query(seeds)[1])  # back onto the surface
+    owner = np.asarray(KDTree(space[nearest]).query(space)[1])
     centred = points - points[nearest][owner]
     size = np.maximum(np.bincount(owner, minlength=count), 1).astype(np.float64)
     covariances = np.empty((count, 3, 3))

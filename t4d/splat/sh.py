@@ -28,11 +28,11 @@ def sh_bases(
     if degree not in (0, 1, 2, 3):
         raise ValueError(f"spherical harmonics degree is {degree}, expected 0, 1, 2 or 3")
     x, y, z = dirs.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
     bases = [torch.full_like(x, C0)]
     if degree > 0:
         bases += [-C1 * y, C1 * z, -C1 * x]
     if degree > 1:
-        xx, yy, zz = x * x, y * y, z * z
         bases += [
             C2[0] * x * y,
             -C2[0] * y * z,

@@ -1,10 +1,14 @@
 """Scenes and independent oracles for the rasteriser's tests."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from t4d.splat.rasterize import rasterize
 
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats")
 
@@ -63,6 +67,12 @@ def scene(
         viewmats,
     ]
     return [t.to(dtype) for t in tensors], K.expand(*batch, cameras, 3, 3).to(dtype)
+
+
+def draw(args: Sequence[Tensor], K: Tensor, width: int, height: int, **options: Any) -> tuple[Tensor, Tensor, dict]:
+    """``rasterize`` of a scene's list of tensors."""
+    means, quats, scales, opacities, colors, viewmats = args
+    return rasterize(means, quats, scales, opacities, colors, viewmats, K, width, height, **options)
 
 
 def brute_force(

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 from numba.core.codegen import get_host_cpu_features
-from splat_scenes import gradients, scene
+from splat_scenes import draw, gradients, scene
 
 from t4d.splat import _cpu, _cpu_bin, _cpu_blend, _numba
-from t4d.splat.rasterize import rasterize
 
 PACKED = re.compile(r"\bvfn?m(?:add|sub)\d+ps\b")
 SCALAR = re.compile(r"\bvfn?m(?:add|sub)\d+ss\b")
@@ -56,7 +55,7 @@ def test_the_assembly_test_can_fail() -> None:
 
 def _everything(args: list[torch.Tensor], K: torch.Tensor) -> list[torch.Tensor]:
     leaves = [a.clone().requires_grad_() for a in args]
-    colors, alphas, _ = rasterize(*leaves, K, 70, 50, render_mode="RGB+D", backend="cpu")
+    colors, alphas, _ = draw(leaves, K, 70, 50, render_mode="RGB+D", backend="cpu")
     return [colors.detach(), alphas.detach(), *gradients((colors, alphas), leaves)]
 
 
@@ -85,7 +84,7 @@ def test_two_python_threads_may_draw_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_depth_sort_is_stable() -> None:
     rng = np.random.default_rng(0)
-    depths = rng.choice(np.float32([0.01, 0.5, 1.0, 2.999, 3.0, 3.0000002, 1e9]), 500)
+    depths = rng.choice(np.array([0.01, 0.5, 1.0, 2.999, 3.0, 3.0000002, 1e9], np.float32), 500)
     radii = (rng.random((500, 2)) < 0.8).astype(np.int32)
     order, scratch, keys = np.zeros(500, np.int32), np.zeros(500, np.int32), np.zeros(2048, np.int32)
     count = _cpu_bin.sort_by_depth(depths, radii, order, keys, scratch)

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from splat_scenes import NAMES, assert_gradient_close, gradients, mismatch, scene
+from splat_scenes import NAMES, assert_gradient_close, draw, gradients, mismatch, scene
 
 from t4d.splat._reference import project, rotation_matrices
-from t4d.splat.rasterize import rasterize
 from t4d.splat.sh import eval_sh
 
 W, H = 40, 52
@@ -76,14 +75,14 @@ def test_gsplat_agrees_with_reference_and_cpu(batch: tuple[int, ...], mode: str,
     results = {}
     for backend, device in (("gsplat", "cuda"), ("reference", "cuda"), ("cpu", "cpu")):
         leaves = [a.to(device).requires_grad_() for a in args]
-        colors, alphas, _ = rasterize(
-            *leaves,
+        colors, alphas, _ = draw(
+            leaves,
             K.to(device),
             W,
             H,
             render_mode="RGB+D",
             rasterize_mode=mode,
-            backend=backend,  # type: ignore[arg-type]
+            backend=backend,
         )
         g = torch.Generator().manual_seed(0)
         weights = [torch.randn(t.shape, generator=g).to(device) for t in (colors, alphas)]

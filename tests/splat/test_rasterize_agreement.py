@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from splat_scenes import NAMES, assert_gradient_close, brute_force, gradients, mismatch, scene
-
-from t4d.splat.rasterize import rasterize
+from splat_scenes import NAMES, assert_gradient_close, brute_force, draw, gradients, mismatch, scene
 
 W, H = 40, 52
 
@@ -22,8 +20,8 @@ def test_backend_agrees_with_brute_force(backend: str, antialiased: bool) -> Non
     truth = brute_force([*exact[:5], exact[5][0]], K[0], W, H, antialiased=antialiased, background=background)
     dtype = torch.float64 if backend == "reference" else torch.float32
     ours = [a.to(dtype).requires_grad_() for a in args]
-    colors, alphas, _ = rasterize(
-        *ours,
+    colors, alphas, _ = draw(
+        ours,
         K.to(dtype),
         W,
         H,
@@ -57,7 +55,7 @@ def test_cpu_agrees_with_reference_for_any_batch_and_channels(
     for backend in ("reference", "cpu"):
         leaves = [a.clone().requires_grad_() for a in args]
         seen = backgrounds.clone().requires_grad_()
-        colors, alphas, meta = rasterize(*leaves, K, W, H, backgrounds=seen, render_mode="RGB+D", backend=backend)
+        colors, alphas, meta = draw(leaves, K, W, H, backgrounds=seen, render_mode="RGB+D", backend=backend)
         assert colors.shape == (*batch, 2, H, W, channels + 1)
         assert alphas.shape == (*batch, 2, H, W, 1)
         assert meta["radii"].shape == (*batch, 2, 70, 2)
@@ -78,8 +76,8 @@ def test_cpu_agrees_with_reference_for_any_batch_and_channels(
 @pytest.mark.parametrize("mode", ["RGB", "D", "ED", "RGB+D", "RGB+ED"])
 def test_render_modes_are_made_of_one_another(mode: str) -> None:
     args, K = scene(50, width=W, height=H, dtype=torch.float32)
-    full, alphas, _ = rasterize(*args, K, W, H, render_mode="RGB+D", backend="cpu")
-    colors, alphas_m, _ = rasterize(*args, K, W, H, render_mode=mode, backend="cpu")
+    full, alphas, _ = draw(args, K, W, H, render_mode="RGB+D", backend="cpu")
+    colors, alphas_m, _ = draw(args, K, W, H, render_mode=mode, backend="cpu")
     depth = full[..., 3:] / alphas.clamp(min=1e-10) if mode.endswith("ED") else full[..., 3:]
     parts = {"RGB": [full[..., :3]], "D": [depth], "ED": [depth], "RGB+D": [full[..., :3], depth]}
     expected = torch.cat(parts.get(mode, [full[..., :3], depth]), -1)
@@ -96,7 +94,7 @@ def test_large_scene_agrees_with_reference() -> None:
     out = {}
     for backend in ("reference", "cpu"):
         leaves = [a.clone().requires_grad_() for a in args]
-        colors, alphas, _ = rasterize(*leaves, K, 97, 64, backend=backend)
+        colors, alphas, _ = draw(leaves, K, 97, 64, backend=backend)
         out[backend] = (colors, alphas, gradients((colors, alphas), leaves))
     assert out["cpu"][1].max() > 0.9999 - 1e-4
     assert mismatch(out["cpu"][0], out["reference"][0], 1e-5) <= 2e-3
@@ -110,10 +108,10 @@ def test_gradcheck_of_reference() -> None:
     args[3] = args[3] * 0.5 + 0.2  # away from the clamp at 0.999
     leaves = [a.clone().requires_grad_() for a in args]
 
-    def draw(*tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        colors, alphas, _ = rasterize(
-            *tensors, K, 7, 9, render_mode="RGB+D", rasterize_mode="antialiased", backend="reference"
+    def pictures(*tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        colors, alphas, _ = draw(
+            tensors, K, 7, 9, render_mode="RGB+D", rasterize_mode="antialiased", backend="reference"
         )
         return colors, alphas
 
-    assert torch.autograd.gradcheck(draw, leaves, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(pictures, leaves, eps=1e-7, atol=1e-5)

@@ -4,9 +4,7 @@ import importlib
 
 import pytest
 import torch
-from splat_scenes import NAMES, gradients, mismatch, scene
-
-from t4d.splat.rasterize import rasterize
+from splat_scenes import NAMES, draw, gradients, mismatch, scene
 
 W, H = 24, 36
 BACKENDS = ["reference", "cpu"]
@@ -14,7 +12,7 @@ BACKENDS = ["reference", "cpu"]
 
 def _draw(args: list[torch.Tensor], K: torch.Tensor, backend: str, **options: object) -> tuple[torch.Tensor, ...]:
     leaves = [a.clone().requires_grad_() for a in args]
-    colors, alphas, meta = rasterize(*leaves, K, W, H, backend=backend, **options)  # type: ignore[arg-type]
+    colors, alphas, meta = draw(leaves, K, W, H, backend=backend, **options)
     grads = gradients((colors, alphas), leaves)
     for tensor, name in zip((colors, alphas, *grads), ("color", "alpha", *NAMES)):
         assert torch.isfinite(tensor).all(), name
@@ -25,7 +23,7 @@ def _draw(args: list[torch.Tensor], K: torch.Tensor, backend: str, **options: ob
 def test_no_gaussians(backend: str) -> None:
     args, K = scene(0, width=W, height=H, dtype=torch.float32)
     leaves = [a.clone().requires_grad_() for a in args]
-    colors, alphas, _ = rasterize(*leaves, K, W, H, backgrounds=torch.full((2, 3), 0.25), backend=backend)  # type: ignore[arg-type]
+    colors, alphas, _ = draw(leaves, K, W, H, backgrounds=torch.full((2, 3), 0.25), backend=backend)
     assert (colors == 0.25).all()
     assert (alphas == 0).all()
 
@@ -81,9 +79,9 @@ def test_extreme_gaussians_agree_and_stay_finite(case: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_broken_gaussian_does_not_spoil_the_others(backend: str) -> None:
     args, K = scene(30, width=W, height=H, dtype=torch.float32)
-    clean, alphas, _ = rasterize(*[a[3:] if a.shape[0] == 30 else a for a in args], K, W, H, backend=backend)  # type: ignore[arg-type]
+    clean, alphas, _ = draw([a[3:] if a.shape[0] == 30 else a for a in args], K, W, H, backend=backend)
     args[0][0], args[2][1], args[3][2] = float("nan"), float("inf"), float("nan")
-    broken, alphas_b, _ = rasterize(*args, K, W, H, backend=backend)  # type: ignore[arg-type]
+    broken, alphas_b, _ = draw(args, K, W, H, backend=backend)
     assert torch.equal(clean, broken)
     assert torch.equal(alphas, alphas_b)
 
@@ -93,16 +91,16 @@ def test_translating_camera_and_gaussians_together_changes_nothing() -> None:
     shift = torch.tensor([0.3, -0.2, 0.4], dtype=torch.float64)
     moved = [args[0] + shift, *args[1:5], args[5].clone()]
     moved[5][..., :3, 3] -= args[5][..., :3, :3] @ shift
-    a, _, _ = rasterize(*args, K, W, H)
-    b, _, _ = rasterize(*moved, K, W, H)
+    a, _, _ = draw(args, K, W, H)
+    b, _, _ = draw(moved, K, W, H)
     assert mismatch(a, b, 1e-9) == 0
 
 
 def test_order_of_gaussians_does_not_matter() -> None:
     args, K = scene(80, width=W, height=H, dtype=torch.float32)
     order = torch.randperm(80, generator=torch.Generator().manual_seed(0))
-    a, _, _ = rasterize(*args, K, W, H, backend="cpu")
-    b, _, _ = rasterize(*[x[order] for x in args[:5]], args[5], K, W, H, backend="cpu")
+    a, _, _ = draw(args, K, W, H, backend="cpu")
+    b, _, _ = draw([*(x[order] for x in args[:5]), args[5]], K, W, H, backend="cpu")
     assert torch.equal(a, b)
 
 
@@ -114,25 +112,25 @@ def test_bad_shapes_are_named(index: int, shape: tuple[int, ...]) -> None:
     args, K = scene(20, width=W, height=H, dtype=torch.float32)
     args[index] = torch.zeros(shape)
     with pytest.raises(ValueError, match=rf"{NAMES[index]} has shape \[{', '.join(map(str, shape))}\], expected"):
-        rasterize(*args, K, W, H)
+        draw(args, K, W, H)
 
 
 def test_bad_options_are_named() -> None:
     args, K = scene(20, width=W, height=H, dtype=torch.float32)
     with pytest.raises(ValueError, match="render_mode is 'rgb'"):
-        rasterize(*args, K, W, H, render_mode="rgb")  # type: ignore[arg-type]
+        draw(args, K, W, H, render_mode="rgb")
     with pytest.raises(ValueError, match="backend is 'cuda'"):
-        rasterize(*args, K, W, H, backend="cuda")  # type: ignore[arg-type]
+        draw(args, K, W, H, backend="cuda")
     with pytest.raises(ValueError, match="picture is 0x36"):
-        rasterize(*args, K, 0, H)
+        draw(args, K, 0, H)
     with pytest.raises(ValueError, match="backgrounds has shape"):
-        rasterize(*args, K, W, H, backgrounds=torch.zeros(3))
+        draw(args, K, W, H, backgrounds=torch.zeros(3))
     with pytest.raises(ValueError, match="gsplat back-end needs CUDA tensors"):
-        rasterize(*args, K, W, H, backend="gsplat")
+        draw(args, K, W, H, backend="gsplat")
     with pytest.raises(ValueError, match=r"quats is torch.float64 .* expected torch.float32"):
-        rasterize(args[0], args[1].double(), *args[2:], K, W, H)
+        draw([args[0], args[1].double(), *args[2:]], K, W, H)
     with pytest.raises(ValueError, match="draws float32"):
-        rasterize(*[a.double() for a in args], K.double(), W, H, backend="cpu")
+        draw([a.double() for a in args], K.double(), W, H, backend="cpu")
 
 
 def test_auto_chooses_by_device_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +139,8 @@ def test_auto_chooses_by_device_and_dtype(monkeypatch: pytest.MonkeyPatch) -> No
     module = importlib.import_module("t4d.splat.rasterize")  # the package re-exports the function of this name
     original = module._backend
     monkeypatch.setattr(module, "_backend", lambda name: chosen.append(name) or original(name))
-    rasterize(*args, K, W, H)
-    rasterize(*[a.double() for a in args], K.double(), W, H)
+    draw(args, K, W, H)
+    draw([a.double() for a in args], K.double(), W, H)
     assert chosen == ["cpu", "reference"]
 
 
@@ -152,13 +150,12 @@ def test_absent_gsplat_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) ->
     from t4d.splat._gsplat import rasterize_gsplat
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    args, K = scene(5, width=W, height=H, batch=(1,), dtype=torch.float32)
+    (means, quats, scales, opacities, colors, viewmats), K = scene(
+        5, width=W, height=H, batch=(1,), dtype=torch.float32
+    )
     with pytest.raises(ModuleNotFoundError, match=r"pip install gsplat==1\.5\.3"):
         rasterize_gsplat(
-            *args,  # type: ignore[call-arg]
-            K,
-            W,
-            H,
+            *(means, quats, scales, opacities, colors, viewmats, K, W, H),
             append_depth=False,
             near_plane=0.01,
             far_plane=1e10,
