@@ -130,6 +130,14 @@ def jittered_light(rng: np.random.Generator) -> LightRig:
     return replace(base, **{name: float(getattr(base, name) * rng.uniform(0.75, 1.25)) for name in names})
 
 
+def recolored(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Linear colours [Nv, 3] with their hues turned about the grey axis and their lightness changed."""
+    a = rng.uniform(0, 2 * np.pi)
+    third, root = (1 - np.cos(a)) / 3, np.sin(a) / np.sqrt(3)
+    turn = np.full((3, 3), third) + root * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) + np.cos(a) * np.eye(3)
+    return (np.clip(colors @ turn.T, 0, 1) ** rng.uniform(0.55, 1.2)).astype(np.float32)
+
+
 class ClipDataset(Dataset[dict[str, Any]]):
     """Rendered training clips.
 
@@ -205,7 +213,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 break
         light = LightRig() if standard else jittered_light(rng)
         rig = motion.rig
-        srgb = shade_clip(placed[0], rig.faces, rig.colors, light, rig.smoothing)
+        colors = rig.colors if rng.random() < 0.5 else recolored(rig.colors, rng)
+        srgb = shade_clip(placed[0], rig.faces, colors, light, rig.smoothing)
         shown = render_clip(placed[0], rig.faces, srgb, cameras, flow_cell=self.flow_cell)
         return {
             "rgba": torch.from_numpy(shown.rgba),

@@ -3,9 +3,28 @@
 import numpy as np
 
 from t4d.data.procedural.body import Body
+from t4d.data.procedural.flyers import bird, dragon, insect
+from t4d.data.procedural.swimmers import fish, jellyfish, octopus, snake
+from t4d.data.procedural.things import aircraft, plant, robot, toy, vehicle
 from t4d.data.procedural.walkers import biped, crawler, quadruped
 
-PLANS = {"quadruped": quadruped, "biped": biped, "crawler": crawler}
+PLANS = {
+    "quadruped": quadruped,
+    "biped": biped,
+    "crawler": crawler,
+    "fish": fish,
+    "jellyfish": jellyfish,
+    "octopus": octopus,
+    "snake": snake,
+    "bird": bird,
+    "insect": insect,
+    "dragon": dragon,
+    "plant": plant,
+    "vehicle": vehicle,
+    "aircraft": aircraft,
+    "robot": robot,
+    "toy": toy,
+}
 
 
 def generate(rng: np.random.Generator, plan: str | None = None, noun: str | None = None, detail: float = 1.0) -> Body:
