@@ -14,6 +14,7 @@ from t4d.geometry.gltf_scene import Channel, SceneGraph, SceneNode, ScenePart, S
 from t4d.geometry.mesh import Mesh
 from t4d.geometry.object3d import ClipInfo, Object3D
 
+TOGETHER = "all clips together"
 PATHS = {"translation": 3, "rotation": 4, "scale": 3, "weights": 0}
 
 
@@ -194,10 +195,15 @@ def _read_clips(file: GltfFile, nodes: list[SceneNode]) -> tuple[list[list[Chann
         duration = max((float(channel.times[-1]) for channel in channels), default=0.0)
         clips.append(channels)
         infos.append(ClipInfo(name, duration, name.rsplit("|", 1)[-1].strip() or name, len(channels)))
-    if len(infos) > 3 and all(info.channels <= 1 for info in infos):
+    targets = [(channel.node, channel.path) for clip in clips for channel in clip]
+    unnamed = all(not animation.name for animation in file.gltf.animations or [])
+    if len(clips) > 1 and unnamed and all(len(clip) == 1 for clip in clips) and len(set(targets)) == len(targets):
+        # COLLADA2GLTF stores one motion as many animations of one channel each (CesiumMan).
+        infos.append(ClipInfo(TOGETHER, max(info.duration for info in infos), TOGETHER, len(targets)))
+        clips.append([channel for clip in clips for channel in clip])
         file.notes.append(
-            f"{file.name} stores {len(infos)} animations of one channel each, probably one motion cut into pieces; "
-            "merge them when exporting to animate the whole body."
+            f"{file.name} stores one motion as {len(targets)} animations of one channel each; the last clip, "
+            f"{TOGETHER!r}, plays them at once."
         )
     return clips, infos
 

@@ -23,7 +23,8 @@ class LightRig:
     """Three distant lights and ambient light, fixed in the z-up world.
 
     A glTF object's front faces -y (azimuth 270); the key stands to its upper left, the fill opposite, the back light
-    behind. A white surface facing the key shows about 0.95 in linear light, so colours hardly clip.
+    behind. The most light any
+    surface gets is 1.13, so only nearly white surfaces clip, and the least is the ambient 0.33.
 
     Attributes:
         key, fill, back: unit vectors from the object to the light, world.
