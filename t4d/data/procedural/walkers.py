@@ -321,7 +321,7 @@ def crawler(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     pairs = {"spider": 4, "ant": 3, "beetle": 3, "crab": 4}[noun]
     base = color(rng, {"crab": 0.02, "ant": 0.03}.get(noun))
     skin, limb = coat(rng, base), base * rng.uniform(0.35, 0.9)
-    h, body = rng.uniform(0.22, 0.34), rng.uniform(0.2, 0.28)
+    h, body = rng.uniform(0.22, 0.34), rng.uniform(0.2, 0.28) * (1.25 if noun == "crab" else 1.0)
     b = Builder(detail)
     b.joint("root", None, (0, 0, h))
     wide = {"crab": 1.6, "beetle": 0.95, "ant": 0.6, "spider": 0.85}[noun]
@@ -351,9 +351,13 @@ def crawler(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         root = head_at + np.array([0, s * body * 0.35, 0])
         claw = b.joint(f"claw_{side}", "head" if noun != "crab" else "root", root)
         if noun == "crab":
-            hand = root + np.array([0.3, s * 0.22, 0.05])
-            b.tube([claw], [root, hand], [0.05, 0.05], limb)
-            b.ball(claw, hand + (0.1, -0.02 * s, 0), (0.15, 0.09, 0.07), base)
+            root = root + np.array([-0.05, s * body * 0.5, -0.1])
+            elbow, hand = root + np.array([0.14, s * 0.24, 0.02]), root + np.array([0.34, s * 0.2, 0.12])
+            b.tube([claw], [root, elbow, hand], [0.055, 0.055, 0.05], limb)
+            b.ball(claw, hand + (0.06, 0, 0.02), (0.14, 0.085, 0.1), base)
+            for lean in (0.09, -0.06):
+                tip = hand + np.array([0.28, -s * 0.06, lean])
+                b.tube([claw], [hand + (0.1, 0, lean), tip], [0.05, 0.012], base * 0.85)
         else:
             b.tube([claw], [root, root + np.array([0.22, s * 0.12, 0.12])], [0.02, 0.012], limb)
     legs = [(i, side, s) for i in range(pairs) for side, s in (("l", 1), ("r", -1))]
