@@ -6,6 +6,7 @@ in every run, for any number of threads.
 
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +26,20 @@ _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
 
 
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):  # a forked child inherits the pool but not its threads
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
 def thread_count() -> int:
-    """Threads the cpu back-end uses: ``NUMBA_NUM_THREADS``, else ``OMP_NUM_THREADS``, else this process's cores."""
-    return numba.get_num_threads()
+    """Threads the cpu back-end uses: ``NUMBA_NUM_THREADS``, else this process's cores."""
+    # Not numba.get_num_threads(): it starts numba's own threading layer, which may be OpenMP and then raises the number
+    # of OpenMP threads for torch too; these spin between small operations and cost several times the work.
+    return numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _run(kernel: Callable[..., None], bounds: np.ndarray, *args: object) -> None:
@@ -40,7 +52,7 @@ def _run(kernel: Callable[..., None], bounds: np.ndarray, *args: object) -> None
         return
     with _pool_lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, "splat")  # pyright: ignore[reportAttributeAccessIssue]
+            _pool = ThreadPoolExecutor(thread_count(), "splat")
     futures = [_pool.submit(kernel, a, b, *args) for a, b in parts]
     for future in futures:
         future.result()
