@@ -220,7 +220,7 @@ def _read_channel(file: GltfFile, nodes: list[SceneNode], animation: Any, stored
     width = PATHS[path] or len(nodes[node].weights) or _target_count(file, node)
     values = file.accessor(sampler.output)
     values = values.reshape((len(times), 3, width) if kind == "CUBICSPLINE" else (len(times), width))
-    sound = len(times) > 0 and np.isfinite(times).all() and np.isfinite(values).all() and (np.diff(times) > 0).all()
+    sound = len(times) > 0 and np.isfinite(times).all() and (np.abs(values) < 1e30).all() and (np.diff(times) > 0).all()
     if not sound:
         file.notes.append(f"The {path} animation of node {node} of {file.name} has broken keys and was left out.")
         return None

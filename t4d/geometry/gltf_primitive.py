@@ -70,7 +70,7 @@ def read_primitive(file: GltfFile, primitive: Any, uses: list[UvUse], skin: int 
     material = len(uses) - 1 if primitive.material is None else primitive.material
     uv = arrays.get(f"TEXCOORD_{uses[material].texcoord}")
     if uv is not None:
-        uv = np.nan_to_num(uses[material].apply(uv), posinf=0.0, neginf=0.0)
+        uv = np.clip(np.nan_to_num(uses[material].apply(uv), posinf=0.0, neginf=0.0), -1e6, 1e6)
     color = arrays.get("COLOR_0")
     if color is not None:
         color = np.clip(np.nan_to_num(color, nan=1.0), 0.0, 1.0)
