@@ -26,20 +26,14 @@ LABEL = "Animate3D's public weights, trained without tracking losses"
 
 
 def _weights(folder: str, stem: str) -> tuple[str, ...]:
-    return tuple(f"{folder}{stem}.{ending}" for ending in ("safetensors", "bin"))
+    return f"{folder}{stem}.safetensors", f"{folder}{stem}.bin", f"{folder}pytorch_{stem}.bin"
 
 
 VAE = Source("SD1.5 VAE", MVDREAM.repo, _weights("vae/", "diffusion_pytorch_model"))
-TEXT = Source(
-    "CLIP text encoder", MVDREAM.repo, _weights("text_encoder/", "model") + ("text_encoder/pytorch_model.bin",)
-)
+TEXT = Source("CLIP text encoder", MVDREAM.repo, _weights("text_encoder/", "model"))
 VOCABULARY = Source("CLIP vocabulary", MVDREAM.repo, ("tokenizer/vocab.json", "vocab.json"))
 MERGES = Source("CLIP merges", MVDREAM.repo, ("tokenizer/merges.txt", "merges.txt"))
-PICTURE = Source(
-    "CLIP image encoder",
-    IP_ADAPTER.repo,
-    _weights("models/image_encoder/", "model") + ("models/image_encoder/pytorch_model.bin",),
-)
+PICTURE = Source("CLIP image encoder", IP_ADAPTER.repo, _weights("models/image_encoder/", "model"))
 
 
 def load_public(

@@ -75,7 +75,7 @@ def load_module(cls: type[Module], folder: str | Path, dtype: torch.dtype = torc
     if hasattr(module, "load_files"):
         module.load_files(folder)  # type: ignore[operator]
     load_strictly(module, read_folder(folder), str(folder))
-    return module.to(dtype).eval()
+    return nn.Module.to(module, dtype).eval()
 
 
 def read_folder(folder: str | Path) -> dict[str, Tensor]:

@@ -30,12 +30,19 @@ class CLIPSentenceEncoder(ModelMixin, ConfigMixin):
         self.tokenizer: Any = None
 
     def load_files(self, folder: str | Path) -> None:
-        """Read the tokenizer (``vocab.json``, ``merges.txt``) from a folder."""
-        if not (Path(folder) / "vocab.json").is_file():
-            raise InputError(
-                f"No CLIP vocabulary in {folder}: vocab.json is missing; copy the tokenizer's files there."
-            )
-        self.tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        """Read the tokenizer from a folder: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``."""
+        folder = Path(folder)
+        if (folder / "tokenizer.json").is_file():
+            self.tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        else:
+            self.read_tokenizer(folder / "vocab.json", folder / "merges.txt")
+
+    def read_tokenizer(self, vocabulary: Path, merges: Path) -> None:
+        """Build the tokenizer from CLIP's two files."""
+        for file in (vocabulary, merges):
+            if not file.is_file():
+                raise InputError(f"The CLIP tokenizer needs {file}, which is missing; copy it there.")
+        self.tokenizer = CLIPTokenizer(vocab=str(vocabulary), merges=str(merges))
 
     def save_files(self, folder: str | Path) -> None:
         """Write the tokenizer beside the weights."""
