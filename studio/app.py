@@ -17,14 +17,17 @@ from studio.service import Studio
 from studio.tabs import animate
 
 TITLE = "Track4DGen Studio"
+HOUR = 3600
 CACHE_HOURS = 12
 
 
 def build(studio: Studio) -> gr.Blocks:
     """The page of a studio."""
     hour = 3600
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(hour, CACHE_HOURS * hour)) as page:
-        gr.HTML(views.HEADER)
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(hour, CACHE_HOURS * hour)
+    ) as page:
+        gr.HTML(views.HEADER, padding=False)
         animate.build(studio)
 
         def leave(request: gr.Request) -> None:
@@ -75,4 +78,4 @@ def run() -> None:
 def _clean_forever(workspace: Workspace) -> None:
     while True:
         workspace.clean()
-        time.sleep(3600)
+        time.sleep(HOUR)

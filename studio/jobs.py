@@ -139,7 +139,6 @@ class Jobs:
                     message = json.loads(self._connection.recv_bytes())
                     if message["id"] == job.id and job._receive(message):
                         return
-                    continue
                 if job.cancelling and deadline is None:
                     self._connection.send_bytes(json.dumps({"cancel": job.id}).encode())
                     deadline = time.monotonic() + self.grace_s

@@ -10,9 +10,7 @@ def preset_note(preset: str) -> str:
     if preset == "mini":
         index = ASSETS / "weights" / "mini" / "model_index.json"
         if not index.is_file():
-            return (
-                "**mini** · its weights are absent from `assets/weights/mini`, so a job ends with a sentence saying so."
-            )
+            return "**mini** · the weights are absent from `assets/weights/mini`; a job ends by saying so."
         label = json.loads(index.read_text()).get("label", "")
         return f"**mini** · {label.rstrip('.') or 'small network'}. Runs on two CPU cores, without a download."
     if preset == "paper":

@@ -21,6 +21,11 @@ HEADER = """
 <p>Turn a static 3D model and one sentence into a moving 4D Gaussian asset.</p></header>"""
 
 
+def cancelling() -> str:
+    """The status card between the click on Cancel and the end of the job."""
+    return refusal("Cancelling …", "neutral")
+
+
 def status(job: Snapshot) -> str:
     """The status card of a job."""
     if job.state == "queued":

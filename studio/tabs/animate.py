@@ -13,6 +13,7 @@ from t4d.config import preset_names
 from t4d.errors import InputError
 
 NO_GALLERY = "The bundled objects are not in `assets/objects`; upload a file, or run `python -m t4d.data.gallery`."
+NO_SOURCE = views.source("No object chosen", "pick one above or upload a file", [])
 ANY_PROMPTS = ("it is walking", "it is running", "it is jumping", "it is dancing")
 
 
@@ -21,9 +22,11 @@ def build(studio: Studio) -> None:
     preset = "mini" if "mini" in preset_names() else preset_names()[0]
     source, runs = gr.State(None), gr.State([])
     with gr.Row(elem_classes="t4d-main"):
-        with gr.Column(scale=2, min_width=320, elem_classes="t4d-left"):
+        with gr.Column(scale=2, min_width=340, elem_classes="t4d-left"):
             gallery, upload = _object_fields(studio.gallery)
-            card = gr.HTML(views.source("No object chosen", "pick one above or upload a file", []), elem_id="source")
+            card = gr.HTML(
+                views.source("No object chosen", "pick one above or upload a file", []), elem_id="source", padding=False
+            )
             prompt = gr.Textbox(
                 label="What does it do?", placeholder="a fox is running", lines=1, max_lines=3, elem_id="prompt"
             )
@@ -35,19 +38,19 @@ def build(studio: Studio) -> None:
                 stop = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False, scale=1, min_width=90)
             with gr.Row(equal_height=True):
                 choice = gr.Radio(
-                    preset_names(), value=preset, label="Preset", elem_id="preset", scale=2, min_width=140
+                    preset_names(), value=preset, label="Preset", elem_id="preset", scale=2, min_width=130
                 )
-                seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", scale=1, min_width=90)
-                dice = gr.Button("Random", elem_id="dice", scale=1, min_width=80)
+                seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", scale=1, min_width=80)
+                dice = gr.Button("Random seed", elem_id="dice", size="sm", scale=1, min_width=70)
             note = gr.Markdown(labels.preset_note(preset), elem_classes="t4d-note")
             with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
                 given = settings.fields(preset)
         with gr.Column(scale=5, min_width=320, elem_classes="t4d-right"):
-            status = gr.HTML("", elem_id="status")
-            empty = gr.HTML(views.EMPTY, elem_id="empty")
+            status = gr.HTML("", elem_id="status", padding=False)
+            empty = gr.HTML(views.EMPTY, elem_id="empty", padding=False)
             with gr.Row(visible=False, elem_classes="t4d-results") as results:
                 with gr.Column(scale=3, min_width=300):
-                    player = gr.HTML("", elem_id="player")
+                    player = gr.HTML("", elem_id="player", padding=False)
                 with gr.Column(scale=2, min_width=220):
                     clip = _video("Generated clip, four views", "clip")
                     orbit = _video("Orbit of the asset", "orbit")
@@ -86,8 +89,8 @@ def build(studio: Studio) -> None:
         prompt: str,
         seed: float,
         preset: str,
+        request: gr.Request,
         *given: float,
-        request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Animates the chosen object; upload one first with /upload. Yields status, files and a JSON report."""
         session = _session(request)
@@ -101,7 +104,8 @@ def build(studio: Studio) -> None:
         previewed = False
         try:
             for now in job.watch():
-                update: dict[Any, Any] = {status: views.status(now), **busy}
+                text = views.cancelling() if job.cancelling and not now.ended else views.status(now)
+                update: dict[Any, Any] = {status: text, **busy}
                 update[report] = {"state": now.state, "stage": now.stage, "fraction": now.fraction, "run": run.name}
                 if now.preview and not previewed:
                     previewed = True
@@ -148,7 +152,7 @@ def build(studio: Studio) -> None:
 
     def cancel(request: gr.Request) -> Any:
         """Cancels this session's job."""
-        return views.refusal("Cancelling …", "neutral") if studio.cancel(_session(request)) else gr.skip()
+        return views.cancelling() if studio.cancel(_session(request)) else gr.skip()
 
     inputs = [source, runs, prompt, seed, choice, *given]
     outputs = [status, start, stop, *shown, runs, history, report]
@@ -231,5 +235,5 @@ def _history(studio: Studio, ids: list[str]) -> gr.Dataset:
     return gr.Dataset(samples=[[run.title] for run in found], visible=bool(found))
 
 
-def _session(request: gr.Request | None) -> str:
-    return (request.session_hash if request is not None else None) or "local"
+def _session(request: gr.Request) -> str:
+    return request.session_hash or "local"
