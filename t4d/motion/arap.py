@@ -52,7 +52,7 @@ def arap_loss(
 
 
 def kabsch(source: Tensor, target: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] that bring source edges [..., K, 3] nearest to target edges, in the sense of least squares."""
+    """Rotations [..., 3, 3] that bring source edges [..., K, 3] nearest to target edges (least squares)."""
     u, _, vt = torch.linalg.svd(source.mT @ target)
     v = vt.mT
     flip = torch.ones_like(u[..., 0])

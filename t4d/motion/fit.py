@@ -1,7 +1,7 @@
 """Stage Two, first half: the fit of the motion field to a multi-view clip, as a generator of states."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +75,7 @@ def fit_motion(
     seed: int = 0,
     backend: Backend = "auto",
     resume: Mapping[str, Tensor] | None = None,
-) -> Iterator[FitState]:
+) -> Generator[FitState, None, None]:
     """Fits offsets over time so that the Gaussians' renderings match the clip (Eq. 10), frames entering one by one.
 
     In the first `progressive` share of the iterations frame s enters after frame s - 1 and starts from the motion
