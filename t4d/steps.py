@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def prepare(folder: Path, path: Path, config: Config) -> Iterator[Step]:
     yield Step(0.3, f"Placing {config.splat.count} Gaussians on {len(loaded.mesh.faces)} triangles")
     gaussians, binding = bind_gaussians(loaded.mesh, vertices, config.splat.count, light, config.seed)
     save_file(gaussians.state_dict(), folder / "gaussians.safetensors")
-    save_file(binding.state_dict(), folder / "binding.safetensors")
+    save_arrays(vars(binding), folder / "binding.safetensors")
     yield Step(0.6, "Rendering the condition views")
     cameras = cameras_of(config.geometry, config.stage1.size)
     device = device_of(config)
