@@ -23,7 +23,7 @@ def test_linear_translation_holds_at_both_ends(tmp_path: Path) -> None:
     obj = animated(tmp_path, "translation", [1.0, 3.0], [[0, 0, 0], [4, 0, 0]])
     assert obj.clips[0].duration == 3.0
     for seconds, x in ((0.0, 0), (1.0, 0), (1.5, 1), (3.0, 4), (99.0, 4)):
-        np.testing.assert_allclose(obj.pose(0, seconds), TETRAHEDRON + np.float32([x, 0, 0]), atol=1e-6)
+        np.testing.assert_allclose(obj.pose(0, seconds), TETRAHEDRON + np.array([x, 0, 0], np.float32), atol=1e-6)
     np.testing.assert_array_equal(obj.rest_vertices(), TETRAHEDRON)
 
 
@@ -125,7 +125,7 @@ WEIGHTS = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.75, 0
 def test_skinning_ignores_the_drawing_nodes_transform(tmp_path: Path) -> None:
     obj = load_object(skinned(WEIGHTS).write(tmp_path / "a.glb"))
     np.testing.assert_allclose(obj.rest_vertices(), TETRAHEDRON, atol=1e-6)
-    shift = np.float32([[0, 0, 0], [0, 0, 8], [0, 0, 4], [0, 0, 6]])
+    shift = np.array([[0, 0, 0], [0, 0, 8], [0, 0, 4], [0, 0, 6]], np.float32)
     np.testing.assert_allclose(obj.pose(0, 1.0), TETRAHEDRON + shift, atol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_broken_weights_are_repaired_and_counted(tmp_path: Path) -> None:
     weights[2] = np.nan
     obj = load_object(skinned(weights).write(tmp_path / "a.glb"))
     assert len(obj.notes) == 1 and obj.notes[0].startswith("2 vertices of a.glb have skin weights")
-    shift = np.float32([[0, 0, 0], [0, 0, 8], [0, 0, 0], [0, 0, 6]])  # vertex 2 is nearest to vertex 0
+    shift = np.array([[0, 0, 0], [0, 0, 8], [0, 0, 0], [0, 0, 6]], np.float32)  # vertex 2 is nearest to vertex 0
     np.testing.assert_allclose(obj.pose(0, 1.0), TETRAHEDRON + shift, atol=1e-6)
 
 
@@ -196,7 +196,7 @@ def test_one_motion_in_many_unnamed_animations_can_be_played_at_once(tmp_path: P
     obj = load_object(builder.write(tmp_path / "a.glb"))
     assert [clip.name for clip in obj.clips] == ["clip 1", "clip 2", "all clips together"]
     assert obj.clips[2].duration == 2.0 and "one channel each" in obj.notes[0]
-    np.testing.assert_allclose(obj.pose(2, 1.0), 2 * TETRAHEDRON + np.float32([4, 0, 0]), atol=1e-6)
+    np.testing.assert_allclose(obj.pose(2, 1.0), 2 * TETRAHEDRON + np.array([4, 0, 0], np.float32), atol=1e-6)
 
 
 def test_a_matrix_node_can_be_animated(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_matrix_node_can_be_animated(tmp_path: Path) -> None:
     builder.animation(0, "translation", [0.0, 1.0], [[5, 0, 0], [6, 0, 0]])
     obj = load_object(builder.write(tmp_path / "a.glb"))
     np.testing.assert_allclose(obj.rest_vertices(), still, atol=1e-6)
-    np.testing.assert_allclose(obj.pose(0, 1.0), still + np.float32([1, 0, 0]), atol=1e-6)
+    np.testing.assert_allclose(obj.pose(0, 1.0), still + np.array([1, 0, 0], np.float32), atol=1e-6)
 
 
 def test_broken_keys_are_left_out_with_a_note(tmp_path: Path) -> None:
@@ -218,4 +218,4 @@ def test_broken_keys_are_left_out_with_a_note(tmp_path: Path) -> None:
 def test_clip_of_no_length(tmp_path: Path) -> None:
     obj = animated(tmp_path, "translation", [0.0], [[3, 0, 0]])
     assert obj.clips[0].duration == 0.0
-    np.testing.assert_allclose(obj.pose(0, 0.0), TETRAHEDRON + np.float32([3, 0, 0]))
+    np.testing.assert_allclose(obj.pose(0, 0.0), TETRAHEDRON + np.array([3, 0, 0], np.float32))
