@@ -36,12 +36,10 @@ def build(studio: Studio) -> None:
             with gr.Row(equal_height=True):
                 start = gr.Button("Animate", variant="primary", elem_id="animate", scale=3)
                 stop = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False, scale=1, min_width=90)
-            with gr.Row(equal_height=True):
-                choice = gr.Radio(
-                    preset_names(), value=preset, label="Preset", elem_id="preset", scale=2, min_width=130
-                )
-                seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", scale=1, min_width=80)
-                dice = gr.Button("Random seed", elem_id="dice", size="sm", scale=1, min_width=70)
+            with gr.Row(elem_classes="t4d-run-options"):
+                choice = gr.Dropdown(preset_names(), value=preset, label="Preset", elem_id="preset", min_width=80)
+                seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=80)
+                dice = gr.Button("Random", elem_id="dice", min_width=80)
             note = gr.Markdown(labels.preset_note(preset), elem_classes="t4d-note")
             with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
                 given = settings.fields(preset)
@@ -141,14 +139,14 @@ def build(studio: Studio) -> None:
         try:
             made, found = studio.upload(paths or [], _session(request))
         except InputError as error:
-            return None, views.refusal(str(error)), gr.update(value=None)
+            return None, views.refusal(str(error)), gr.update(value=None), gr.skip()
         facts, notes = "uploaded", []
         if found is not None:
             count, clips = found["triangles"], len(found["clips"])
             moving = f", {clips} animation{'s' * (clips != 1)} (the rest pose is used)" if clips else ""
             facts, notes = f"{count:,} triangles{moving}", found["notes"]
         # The server's copy is gone: the field must not offer it again.
-        return to_state(made), views.source(made.name, facts, notes), gr.update(value=None)
+        return to_state(made), views.source(made.name, facts, notes), gr.update(value=None), _ideas(made.name)
 
     def cancel(request: gr.Request) -> Any:
         """Cancels this session's job."""
@@ -175,7 +173,7 @@ def build(studio: Studio) -> None:
     )
     if gallery is not None:
         gallery.select(pick, [prompt], [source, card, prompt, ideas], show_progress="hidden", api_visibility="private")
-    upload.upload(receive, [upload], [source, card, upload], show_progress="hidden", api_name="upload")
+    upload.upload(receive, [upload], [source, card, upload, ideas], show_progress="hidden", api_name="upload")
     ideas.click(lambda row: row[0], [ideas], [prompt], show_progress="hidden", api_visibility="private")
     dice.click(lambda: secrets.randbelow(2**31), None, seed, queue=False, api_visibility="private")
     choice.change(
@@ -222,6 +220,13 @@ def _object_fields(objects: list[GalleryObject]) -> tuple[gr.Gallery | None, gr.
                 elem_id="upload",
             )
     return gallery, upload
+
+
+def _ideas(name: str) -> gr.Dataset:
+    """Sentences about an uploaded file, named after it where its name is a word."""
+    word = name.partition(".")[0].lower()
+    subject = f"a{'n' * word.startswith(tuple('aeiou'))} {word}" if word.isalpha() and len(word) < 20 else "it"
+    return gr.Dataset(samples=[[f"{subject} {prompt.partition(' ')[2]}"] for prompt in ANY_PROMPTS])
 
 
 def _video(label: str, name: str) -> gr.Video:

@@ -5,17 +5,19 @@
     const large = [...(files || [])].find((file) => file.size > limit);
     const upload = document.getElementById("upload");
     if (!upload || !upload.contains(event.target)) return;
-    const card = document.querySelector("#source .t4d-card, #source .t4d-source");
+    document.getElementById("upload-refused")?.remove();
     if (!large) return;
     event.stopImmediatePropagation();
     event.preventDefault();
     if (event.target.value) event.target.value = "";
-    if (!card) return;
+    const card = document.createElement("div");
+    card.id = "upload-refused";
     card.className = "t4d-card t4d-error";
     card.setAttribute("role", "alert");
     card.textContent =
       `${large.name} has ${Math.round(large.size / 2 ** 20)} MB; at most MAX_MEGABYTES MB are accepted, ` +
       "so reduce its textures or triangles.";
+    upload.parentElement.append(card);
   };
   addEventListener("change", (event) => refuse(event, event.target.files), true);
   addEventListener("drop", (event) => refuse(event, event.dataTransfer?.files), true);
