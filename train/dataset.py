@@ -60,7 +60,10 @@ def pack(
             }
         )
         notes = "; ".join(packed.notes)
-        print(f"{name}: {len(packed.rig.faces)} triangles, {len(packed.clips)} clips, {size / 1024:.0f} KB {notes}", flush=True)
+        print(
+            f"{name}: {len(packed.rig.faces)} triangles, {len(packed.clips)} clips, {size / 1024:.0f} KB {notes}",
+            flush=True,
+        )
     (out / "index.json").write_text(json.dumps(index, indent=1))
     print(f"{len(index['rigs'])} rigs, {total / 1e6:.1f} MB in {out}")
 
@@ -80,9 +83,7 @@ def sheet(
 
     from t4d.data.dataset import ClipDataset
 
-    data = ClipDataset(
-        rigs, side=side, seed=seed, split=split, procedural_fraction=procedural if rigs else 1.0
-    )
+    data = ClipDataset(rigs, side=side, seed=seed, split=split, procedural_fraction=procedural if rigs else 1.0)
     lines = []
     for i in range(rows):
         item = data[i]

@@ -38,13 +38,28 @@ VIOLENT = ("die", "flop", "get hit")
 
 # verb: (third person, -ing, further third-person forms used in training, forms seen in evaluation only)
 VERBS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
-    "walk": ("walks", "walking", ("strolls", "paces", "takes a walk", "walks forward", "marches"), ("wanders", "ambles along")),
+    "walk": (
+        "walks",
+        "walking",
+        ("strolls", "paces", "takes a walk", "walks forward", "marches"),
+        ("wanders", "ambles along"),
+    ),
     "run": ("runs", "running", ("gallops", "sprints", "races", "runs fast", "dashes"), ("jogs", "hurries along")),
     "leap": ("leaps", "leaping", ("jumps while running", "gallops and jumps"), ("vaults", "bounds forward")),
     "jump": ("jumps", "jumping", ("jumps up", "hops", "jumps into the air"), ("springs up", "leaps upwards")),
     "bounce": ("bounces", "bouncing", ("bounces up and down", "hops up and down"), ("bobs up and down",)),
-    "swim": ("swims", "swimming", ("swims forward", "swims through the water", "glides through the water"), ("paddles along",)),
-    "fly": ("flies", "flying", ("flaps its wings", "flies through the air", "beats its wings"), ("soars", "flutters along")),
+    "swim": (
+        "swims",
+        "swimming",
+        ("swims forward", "swims through the water", "glides through the water"),
+        ("paddles along",),
+    ),
+    "fly": (
+        "flies",
+        "flying",
+        ("flaps its wings", "flies through the air", "beats its wings"),
+        ("soars", "flutters along"),
+    ),
     "dance": ("dances", "dancing", ("dances around", "dances happily", "grooves"), ("boogies", "shows off its moves")),
     "wave": ("waves", "waving", ("waves hello", "waves a hand", "says hello"), ("greets you", "is waving hello")),
     "nod": ("nods", "nodding", ("nods its head", "says yes"), ("bobs its head", "agrees")),
@@ -63,7 +78,12 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "roll": ("rolls", "rolling", ("rolls over", "rolls forward"), ("tumbles",)),
     "spin": ("spins", "spinning", ("spins around", "turns around itself", "rotates"), ("twirls", "whirls around")),
     "shake": ("shakes", "shaking", ("shakes its body", "trembles"), ("shivers", "vibrates")),
-    "sway": ("sways", "swaying", ("sways from side to side", "swings gently", "sways in the wind"), ("rocks to and fro",)),
+    "sway": (
+        "sways",
+        "swaying",
+        ("sways from side to side", "swings gently", "sways in the wind"),
+        ("rocks to and fro",),
+    ),
     "stretch": ("stretches", "stretching", ("stretches up", "grows taller"), ("extends itself",)),
     "breathe": ("breathes", "breathing", ("breathes slowly", "breathes in and out"), ("inhales and exhales",)),
     "hover": ("hovers", "hovering", ("floats", "hovers in the air", "floats up and down"), ("levitates",)),

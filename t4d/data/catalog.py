@@ -45,7 +45,9 @@ class Catalog:
         try:
             index = json.loads((Path(folder) / "index.json").read_text())
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder} is not a rig pack folder ({error}); make it with: python train/dataset.py pack") from error
+            raise InputError(
+                f"{folder} is not a rig pack folder ({error}); make it with: python train/dataset.py pack"
+            ) from error
         splits = index["split"]
         if split not in (*splits, "all"):
             raise InputError(f"split {split!r} is unknown; use one of {', '.join([*splits, 'all'])}")

@@ -46,7 +46,9 @@ class Clip:
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 5 or self.rgb.shape[2] != 3:
-            raise InputError(f"a clip's rgb has shape {list(self.rgb.shape)}; expected [views, frames, 3, height, width]")
+            raise InputError(
+                f"a clip's rgb has shape {list(self.rgb.shape)}; expected [views, frames, 3, height, width]"
+            )
         v, t, _, h, w = self.rgb.shape
         if tuple(self.mask.shape) != (v, t, 1, h, w):
             raise InputError(
@@ -66,7 +68,10 @@ class Clip:
         if (self.tracks is None) != (self.visible is None) or (self.flow is None) != (self.flow_valid is None):
             raise InputError("the clip has tracks without visibility or flow without validity; store both or neither")
         if self.tracks is not None and self.visible is not None:
-            if tuple(self.tracks.shape) != (v, t, self.tracks.shape[2], 2) or self.visible.shape != self.tracks.shape[:3]:
+            if (
+                tuple(self.tracks.shape) != (v, t, self.tracks.shape[2], 2)
+                or self.visible.shape != self.tracks.shape[:3]
+            ):
                 raise InputError(
                     f"the clip's tracks have shape {list(self.tracks.shape)} and visibility {list(self.visible.shape)}; "
                     f"expected [{v}, {t}, points, 2] and [{v}, {t}, points]"
@@ -131,7 +136,9 @@ def _check_range(name: str, value: Tensor) -> None:
     broken = ~flat.isfinite().all(-1)
     if broken.any():
         v, t = (int(i) for i in broken.nonzero()[0])
-        raise InputError(f"frame {t} of view {v} of the clip's {name} holds values that are not finite; render it again")
+        raise InputError(
+            f"frame {t} of view {v} of the clip's {name} holds values that are not finite; render it again"
+        )
     if flat.min() < -1e-4 or flat.max() > 1 + 1e-4:
         raise InputError(
             f"the clip's {name} lies in {float(flat.min()):.3g}..{float(flat.max()):.3g}; expected 0..1: divide by its white"

@@ -27,6 +27,7 @@ from t4d.geometry.shading import LightRig
 RADII = (0.5, 0.85)
 MIN_RADIUS = 0.3  # a clip that must shrink below this to stay in frame is dropped for another
 MARGIN = 0.03  # share of the picture kept free around the moving object
+COMMON_VERBS = ("spin", "shake", "breathe", "jump")  # nearly every procedural body has them: drawn half as often
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def procedural_motion(rng: np.random.Generator, frames: int, from_rest: bool, pl
     """A random procedural object acting out one of its verbs for one loop."""
     body = generate(rng, plan)
     verbs = sorted(body.verbs)
-    verb = verbs[int(rng.integers(len(verbs)))]
+    weight = np.array([0.5 if verb in COMMON_VERBS else 1.0 for verb in verbs])
+    verb = verbs[int(rng.choice(len(verbs), p=weight / weight.sum()))]
     waves = body.verbs[verb](rng)
     phases = (0.0 if from_rest else rng.random()) + np.arange(frames) / frames
     # A ramp starts at 0 by itself; easing it would only slow its first frames, which is right as well.
@@ -190,7 +192,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.catalog = None if rigs is None else Catalog(Path(rigs), split, exclude, drop_verbs)
         self.height, self.width = (side, side) if isinstance(side, int) else side
         self.views, self.frames, self.flow_cell = views, frames, flow_cell
-        self.procedural_fraction, self.rest_fraction, self.rig_fraction = procedural_fraction, rest_fraction, rig_fraction
+        self.procedural_fraction, self.rest_fraction, self.rig_fraction = (
+            procedural_fraction,
+            rest_fraction,
+            rig_fraction,
+        )
         self.held_out_captions, self.seed, self.length = held_out_captions, seed, length
 
     def __len__(self) -> int:

@@ -34,19 +34,37 @@ class Exhibit:
 
 EXHIBITS = (
     Exhibit("fox", "quadruped", "fox", 5, ("a fox is running", "a fox wags its tail", "a fox looks around")),
-    Exhibit("dinosaur", "quadruped", "dinosaur", 8, ("a dinosaur is walking", "a dinosaur jumps", "a dinosaur attacks")),
-    Exhibit("elephant", "quadruped", "elephant", 8, ("an elephant is walking", "an elephant rears up", "an elephant nods")),
+    Exhibit(
+        "dinosaur", "quadruped", "dinosaur", 8, ("a dinosaur is walking", "a dinosaur jumps", "a dinosaur attacks")
+    ),
+    Exhibit(
+        "elephant", "quadruped", "elephant", 8, ("an elephant is walking", "an elephant rears up", "an elephant nods")
+    ),
     Exhibit("penguin", "bird", "penguin", 2, ("a penguin is walking", "a penguin flaps its wings", "a penguin jumps")),
     Exhibit("dragon", "dragon", "dragon", 3, ("a dragon is flying", "a dragon is walking", "a dragon looks around")),
-    Exhibit("butterfly", "insect", "butterfly", 5, ("a butterfly is flying", "a butterfly hovers", "a butterfly dances")),
+    Exhibit(
+        "butterfly", "insect", "butterfly", 5, ("a butterfly is flying", "a butterfly hovers", "a butterfly dances")
+    ),
     Exhibit("goldfish", "fish", "goldfish", 9, ("a goldfish is swimming", "a goldfish turns", "a goldfish jumps")),
     Exhibit("octopus", "octopus", "octopus", 6, ("an octopus is swimming", "an octopus waves", "an octopus curls up")),
     Exhibit("crab", "crawler", "crab", 7, ("a crab is walking", "a crab waves", "a crab is dancing")),
-    Exhibit("sunflower", "plant", "sunflower", 1, ("a sunflower sways in the wind", "a sunflower blooms", "a sunflower dances")),
+    Exhibit(
+        "sunflower",
+        "plant",
+        "sunflower",
+        1,
+        ("a sunflower sways in the wind", "a sunflower blooms", "a sunflower dances"),
+    ),
     Exhibit("robot", "robot", "robot", 3, ("a robot is waving", "a robot dances", "a robot is walking"), 1.2),
     Exhibit("race_car", "vehicle", "race car", 4, ("a race car drives", "a race car bounces", "a race car turns"), 1.2),
     Exhibit("caterpillar", "snake", "caterpillar", 9, ("a caterpillar crawls forward", "a caterpillar curls up"), 1.2),
-    Exhibit("astronaut", "biped", "astronaut", 4, ("an astronaut waves hello", "an astronaut is jumping", "an astronaut walks")),
+    Exhibit(
+        "astronaut",
+        "biped",
+        "astronaut",
+        4,
+        ("an astronaut waves hello", "an astronaut is jumping", "an astronaut walks"),
+    ),
 )
 
 
@@ -71,7 +89,12 @@ def write_gallery(folder: Path, exhibits: tuple[Exhibit, ...] = EXHIBITS) -> lis
         renumber = np.zeros(len(vertices), np.int64)
         renumber[used] = np.arange(len(used))
         write_glb(
-            folder / f"{exhibit.stem}.glb", exhibit.stem, vertices[used], renumber[faces[shown]], rig.colors[used], normals[used]
+            folder / f"{exhibit.stem}.glb",
+            exhibit.stem,
+            vertices[used],
+            renumber[faces[shown]],
+            rig.colors[used],
+            normals[used],
         )
         thumbnail(vertices * 0.98, faces, rig.colors).save(folder / f"{exhibit.stem}.png", optimize=True)
         records.append(
@@ -99,7 +122,9 @@ def seen_from_outside(vertices: np.ndarray, faces: np.ndarray, size: int = 512) 
     Returns:
         [F] bool.
     """
-    cameras = [orbit_camera(a, e, 3.0, 40.0, size, size) for e in (-80, -45, -15, 15, 45, 80) for a in range(0, 360, 52)]
+    cameras = [
+        orbit_camera(a, e, 3.0, 40.0, size, size) for e in (-80, -45, -15, 15, 45, 80) for a in range(0, 360, 52)
+    ]
     grey = np.zeros((1, len(vertices), 3), np.float32)
     seen = np.zeros(len(faces), bool)
     for camera in cameras:
@@ -121,7 +146,9 @@ def thumbnail(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, size:
     rgba = render_clip(vertices[None], faces, lit, [camera], supersample=3, flow_cell=size).rgba[0, 0]
     alpha = rgba[3:]
     straight = np.where(alpha > 0, (rgba[:3] - 0.5 * (1 - alpha)) / np.maximum(alpha, 1e-6), 0)
-    return Image.fromarray(np.round(np.concatenate([straight, alpha]).clip(0, 1).transpose(1, 2, 0) * 255).astype(np.uint8))
+    return Image.fromarray(
+        np.round(np.concatenate([straight, alpha]).clip(0, 1).transpose(1, 2, 0) * 255).astype(np.uint8)
+    )
 
 
 if __name__ == "__main__":

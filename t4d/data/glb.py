@@ -10,7 +10,9 @@ FLOAT, UINT16, UINT32 = 5126, 5123, 5125
 TO_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 
-def write_glb(path: Path, name: str, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, normals: np.ndarray) -> None:
+def write_glb(
+    path: Path, name: str, vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, normals: np.ndarray
+) -> None:
     """Writes one mesh.
 
     Args:
@@ -44,9 +46,7 @@ def write_glb(path: Path, name: str, vertices: np.ndarray, faces: np.ndarray, co
         "meshes": [
             {
                 "name": name,
-                "primitives": [
-                    {"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3, "material": 0}
-                ],
+                "primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3, "material": 0}],
             }
         ],
         "materials": [

@@ -12,7 +12,7 @@ from t4d.data.raster import project_vertices, render_batch, visible_in
 from t4d.geometry.camera import Camera, stack
 
 NEAR = 0.05  # world units; every rig camera stands far outside the object
-TOLERANCE = 0.01  # world units of depth within which two surfaces count as one
+TOLERANCE = 0.005  # world units of depth within which two surfaces count as one
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def render_clip(
     """
     width, height = cameras[0].width, cameras[0].height
     if any((c.width, c.height) != (width, height) for c in cameras) or width % flow_cell or height % flow_cell:
-        raise ValueError(f"cameras must share one size that flow_cell={flow_cell} divides; the first is {width}x{height}")
+        raise ValueError(
+            f"cameras must share one size that flow_cell={flow_cell} divides; the first is {width}x{height}"
+        )
     views, frames = len(cameras), len(vertices)
     viewmats, Ks = (x.numpy() for x in stack(cameras))
     rgba = np.empty((views, frames, 4, height, width), np.float32)

@@ -147,7 +147,9 @@ def pack_object(path: Path, source: str, joint_set: str) -> PackedRig:
     for index, info in enumerate(obj.clips):
         frames = int(min(info.duration, MAX_SECONDS) * FPS + 1e-3) + 1
         matrices = np.stack([_palette(scene, index, i / FPS, spaces, world, base)[keep] for i in range(frames)])
-        clips.append(PackedClip(info.display_name or info.name, min(info.duration, MAX_SECONDS), matrices.astype(np.float16)))
+        clips.append(
+            PackedClip(info.display_name or info.name, min(info.duration, MAX_SECONDS), matrices.astype(np.float16))
+        )
     return PackedRig(rig, clips, source, joint_set, notes)
 
 

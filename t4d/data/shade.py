@@ -41,8 +41,9 @@ def _normals(vertices, faces, groups, total, out):  # pragma: no cover (compiled
         v = vertices[t]
         for f in range(faces.shape[0]):
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            ux, uy, uz = v[b, 0] - v[a, 0], v[b, 1] - v[a, 1], v[b, 2] - v[a, 2]
-            wx, wy, wz = v[c, 0] - v[a, 0], v[c, 1] - v[a, 1], v[c, 2] - v[a, 2]
+            ax, ay, az = np.float64(v[a, 0]), np.float64(v[a, 1]), np.float64(v[a, 2])
+            ux, uy, uz = v[b, 0] - ax, v[b, 1] - ay, v[b, 2] - az
+            wx, wy, wz = v[c, 0] - ax, v[c, 1] - ay, v[c, 2] - az
             nx, ny, nz = uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx
             for k in range(3):
                 g = groups[faces[f, k]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from t4d.data.procedural.parts import Builder
-from t4d.data.procedural.skeleton import X, Y, Z, Skeleton, Wave
+from t4d.data.procedural.skeleton import Skeleton, Wave, X, Y, Z
 from t4d.data.rig import Rig
 from t4d.geometry.color import srgb_to_linear
 
@@ -44,7 +44,9 @@ def finish(builder: Builder, name: str, noun: str, verbs: dict[str, Verb], commo
     return Body(rig, builder.skeleton, verbs | {verb: COMMON[verb] for verb in common})
 
 
-def color(rng: Rng, hue: float | None = None, saturation: float | None = None, value: float | None = None) -> np.ndarray:
+def color(
+    rng: Rng, hue: float | None = None, saturation: float | None = None, value: float | None = None
+) -> np.ndarray:
     """A linear colour from hue (0..1), saturation and value in sRGB; random pleasant ones where None."""
     h = rng.random() if hue is None else (hue + 0.03 * rng.standard_normal()) % 1
     s = rng.uniform(0.25, 0.9) if saturation is None else np.clip(saturation + 0.08 * rng.standard_normal(), 0, 1)
@@ -64,7 +66,9 @@ def paint(base: np.ndarray, second: np.ndarray, kind: str, scale: float = 8.0) -
             mix = np.clip(3 * np.sin(scale * (points[:, 0] + 0.35 * points[:, 2]) * 2 * np.pi), 0, 1)
         elif kind == "spots":
             p = points * scale
-            mix = np.clip(6 * (np.sin(5 * p[:, 0]) * np.sin(5.3 * p[:, 1] + 1) * np.sin(4.7 * p[:, 2] + 2) - 0.15), 0, 1)
+            mix = np.clip(
+                6 * (np.sin(5 * p[:, 0]) * np.sin(5.3 * p[:, 1] + 1) * np.sin(4.7 * p[:, 2] + 2) - 0.15), 0, 1
+            )
         elif kind == "tip":
             reach = np.linalg.norm(points - points.mean(0), axis=1)
             mix = np.clip(reach / (reach.max() + 1e-9) * 4 - 3, 0, 1)

@@ -41,7 +41,9 @@ class Builder:
             names.append(parent)
         return names
 
-    def mesh(self, vertices: np.ndarray, faces: np.ndarray, paint: Paint, joints: np.ndarray, weights: np.ndarray) -> None:
+    def mesh(
+        self, vertices: np.ndarray, faces: np.ndarray, paint: Paint, joints: np.ndarray, weights: np.ndarray
+    ) -> None:
         """Adds triangles: vertices [N, 3], faces [F, 3], joints and weights [N, 4]."""
         color = paint(vertices) if callable(paint) else np.broadcast_to(np.asarray(paint, np.float64), vertices.shape)
         self._vertices.append(vertices)
@@ -59,7 +61,13 @@ class Builder:
         return joints, weights
 
     def ball(
-        self, joint: str, center: Vector, radii: Vector | float, paint: Paint, forward: Vector = (1, 0, 0), up: Vector = (0, 0, 1)
+        self,
+        joint: str,
+        center: Vector,
+        radii: Vector | float,
+        paint: Paint,
+        forward: Vector = (1, 0, 0),
+        up: Vector = (0, 0, 1),
     ) -> None:
         """An ellipsoid with radii along (forward, side, up)."""
         vertices, faces = sphere(max(6, round(9 * self.detail)), max(8, round(14 * self.detail)))
@@ -67,7 +75,15 @@ class Builder:
         self.mesh(vertices, faces, paint, *self._rigid(joint, len(vertices)))
 
     def leaf(
-        self, joints: Sequence[str], root: Vector, tip: Vector, width: float, thickness: float, paint: Paint, up: Vector = (0, 0, 1), point: float = 0.0
+        self,
+        joints: Sequence[str],
+        root: Vector,
+        tip: Vector,
+        width: float,
+        thickness: float,
+        paint: Paint,
+        up: Vector = (0, 0, 1),
+        point: float = 0.0,
     ) -> None:
         """A flat lens from root to tip that bends along its length: fins, wings, petals, ears.
 
@@ -78,12 +94,20 @@ class Builder:
         vertices, faces = sphere(max(6, round(8 * self.detail)), max(8, round(12 * self.detail)))
         along = np.clip((vertices[:, 0] + 1) / 2, 0, 1)
         taper = 1 - point * along
-        flat = np.stack([vertices[:, 0] * length / 2, vertices[:, 1] * width / 2 * taper, vertices[:, 2] * thickness / 2 * taper], 1)
+        flat = np.stack(
+            [vertices[:, 0] * length / 2, vertices[:, 1] * width / 2 * taper, vertices[:, 2] * thickness / 2 * taper], 1
+        )
         placed = flat @ basis(tip - root, up).T + (root + tip) / 2
         self.mesh(placed, faces, paint, *self._blend(joints, along))
 
     def tube(
-        self, joints: Sequence[str], points: Sequence[Vector], radii: Sequence[float], paint: Paint, flatten: float = 1.0, round_ends: bool = True
+        self,
+        joints: Sequence[str],
+        points: Sequence[Vector],
+        radii: Sequence[float],
+        paint: Paint,
+        flatten: float = 1.0,
+        round_ends: bool = True,
     ) -> None:
         """A round tube through points; segment i follows joints[i] and bends smoothly at the points between.
 

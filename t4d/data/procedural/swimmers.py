@@ -4,7 +4,7 @@ import numpy as np
 
 from t4d.data.procedural.body import Body, Rng, coat, color, finish, paint, sign
 from t4d.data.procedural.parts import Builder
-from t4d.data.procedural.skeleton import X, Y, Z, Wave
+from t4d.data.procedural.skeleton import Wave, X, Y, Z
 from t4d.data.procedural.walkers import DARK, WHITE, eyes
 
 FISH = {  # noun: (hue or None, length, height, width, tail size, dorsal size, snout)
@@ -46,7 +46,15 @@ def fish(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     for side, s in (("l", 1), ("r", -1)):
         root = np.array([0.18 * length, s * wide * 0.75, -0.3 * high])
         b.joint(f"fin_{side}", "head", root)
-        b.leaf([f"fin_{side}"], root, root + np.array([-0.16, s * 0.2, -0.09]) * length * 0.9, 0.16 * length, 0.02, fin, point=0.4)
+        b.leaf(
+            [f"fin_{side}"],
+            root,
+            root + np.array([-0.16, s * 0.2, -0.09]) * length * 0.9,
+            0.16 * length,
+            0.02,
+            fin,
+            point=0.4,
+        )
     bend = Y if mammal else Z
 
     def swim(r: Rng, amount: float, cycles: int) -> list[Wave]:
@@ -141,7 +149,10 @@ def octopus(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         a = 2 * np.pi * (k + 0.5) / 8
         out = np.array([np.cos(a), np.sin(a), 0])
         reach = rng.uniform(0.75, 0.95)
-        points = [np.array([0, 0, z]) + out * reach * s for s, z in ((0.15, 0.24), (0.38, 0.16), (0.62, 0.05), (0.84, 0.04), (1.0, 0.12))]
+        points = [
+            np.array([0, 0, z]) + out * reach * s
+            for s, z in ((0.15, 0.24), (0.38, 0.16), (0.62, 0.05), (0.84, 0.04), (1.0, 0.12))
+        ]
         names = b.chain(f"a{k}_", "root", points)
         b.tube(names, points, [0.09, 0.075, 0.06, 0.04, 0.018], lambda p: np.where(p[:, 2:] < 0.03, under, base))
         arms.append((names, tuple(np.cross(out, (0, 0, 1)))))
@@ -150,22 +161,35 @@ def octopus(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         waves = []
         for k, (names, axis) in enumerate(arms):
             for i, n in enumerate(names):
-                waves += [Wave(n, axis, up, cycles, spread * k - 0.15 * i), Wave(n, Z, side, cycles, spread * k - 0.15 * i + 0.25)]
+                waves += [
+                    Wave(n, axis, up, cycles, spread * k - 0.15 * i),
+                    Wave(n, Z, side, cycles, spread * k - 0.15 * i + 0.25),
+                ]
         return waves
 
     def curl(amount: float) -> list[Wave]:
         return [Wave(n, axis, amount, shape="pulse") for names, axis in arms for n in names]
 
     verbs = {
-        "swim": lambda r: [*ripple(r.uniform(18, 26), 0, 2, 0.0), Wave("root", Z, 0.15, 2, -0.25, kind="shift"), Wave("head", Z, 0.15, 2, kind="scale")],
+        "swim": lambda r: [
+            *ripple(r.uniform(18, 26), 0, 2, 0.0),
+            Wave("root", Z, 0.15, 2, -0.25, kind="shift"),
+            Wave("head", Z, 0.15, 2, kind="scale"),
+        ],
         "walk": lambda r: ripple(r.uniform(9, 14), r.uniform(8, 14), 2, 0.37),
         "wave": lambda r: [
-            Wave(n, arms[0][1], 22, 1, shape="pulse", offset=0) if i == 0 else Wave(n, arms[0][1], 24, 3, -0.12 * i, offset=20)
+            Wave(n, arms[0][1], 22, 1, shape="pulse", offset=0)
+            if i == 0
+            else Wave(n, arms[0][1], 24, 3, -0.12 * i, offset=20)
             for i, n in enumerate(arms[0][0])
         ],
         "dance": lambda r: [*ripple(14, 12, 2, 0.5), Wave("head", X, 14, 2), Wave("root", Z, 25 * sign(r))],
         "curl": lambda r: curl(r.uniform(28, 40)),
-        "breathe": lambda r: [Wave("head", Z, 0.18, kind="scale"), Wave("head", Y, 0.12, kind="scale"), *ripple(4, 3, 1, 0.2)],
+        "breathe": lambda r: [
+            Wave("head", Z, 0.18, kind="scale"),
+            Wave("head", Y, 0.12, kind="scale"),
+            *ripple(4, 3, 1, 0.2),
+        ],
     }
     return finish(b, "octopus", noun or "octopus", verbs, ("jump", "spin", "shake"))
 
@@ -193,7 +217,12 @@ def snake(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             for s in (-1, 1):
                 b.ball(names[i], (x, s * fat * 0.6, fat * 0.2), fat * 0.3, base * 0.4)
     else:
-        b.tube([names[0]], [head + (fat, 0, -0.02), head + (fat * 2.6, 0, -0.03)], [0.012, 0.008], np.array([0.7, 0.02, 0.03]))
+        b.tube(
+            [names[0]],
+            [head + (fat, 0, -0.02), head + (fat * 2.6, 0, -0.03)],
+            [0.012, 0.008],
+            np.array([0.7, 0.02, 0.03]),
+        )
 
     def serpent(axis, amount: float, cycles: int, waves: float, offset: float = 0.0) -> list[Wave]:
         return [Wave(n, axis, amount, cycles, -waves * i / count, offset=offset) for i, n in enumerate(names)]
@@ -206,6 +235,8 @@ def snake(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             *(Wave(n, Y, a * 0.9, shape="pulse") for n, a in zip(names[:4], (40, 15, -12, -25))),
             Wave("root", X, 0.2, 2, shape="pulse", kind="shift"),
         ],
-        "look around": lambda r: [Wave(n, Z, a) for n, a in zip(names, r.uniform(0.8, 1.2) * np.array([35, 10, -18, -27]))],
+        "look around": lambda r: [
+            Wave(n, Z, a) for n, a in zip(names, r.uniform(0.8, 1.2) * np.array([35, 10, -18, -27]))
+        ],
     }
     return finish(b, f"snake-{noun}", noun, verbs, ("spin", "shake"))

@@ -4,7 +4,7 @@ import numpy as np
 
 from t4d.data.procedural.body import Body, Rng, coat, color, finish, paint, sign
 from t4d.data.procedural.parts import Builder
-from t4d.data.procedural.skeleton import X, Y, Z, Wave
+from t4d.data.procedural.skeleton import Wave, X, Y, Z
 from t4d.data.procedural.walkers import DARK, WHITE, biped_verbs
 
 GLASS = np.array([0.25, 0.45, 0.6])
@@ -19,7 +19,9 @@ def plant(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     green = color(rng, 0.33, 0.7, rng.uniform(0.35, 0.6))
     height = rng.uniform(0.75, 1.05)
     wood = noun in ("tree", "palm tree")
-    thick = {"flower": 0.025, "sunflower": 0.035, "tree": 0.09, "palm tree": 0.06, "cactus": 0.15, "mushroom": 0.12}[noun]
+    thick = {"flower": 0.025, "sunflower": 0.035, "tree": 0.09, "palm tree": 0.06, "cactus": 0.15, "mushroom": 0.12}[
+        noun
+    ]
     bark = color(rng, 0.08, 0.5, 0.4) if wood else (color(rng, 0.1, 0.15, 0.9) if noun == "mushroom" else green)
     if noun == "mushroom":
         height *= 0.6
@@ -31,7 +33,12 @@ def plant(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     pot = rng.random() < 0.5
     if pot and not wood:
         clay = color(rng, 0.05, 0.6, 0.6)
-        b.lathe("root", [(0, 0, z) for z in (-0.24, -0.22, 0.02, 0.03, 0.06, 0.06, 0.02)], [0.1, 0.15, 0.21, 0.24, 0.24, 0.19, 0.1], clay)
+        b.lathe(
+            "root",
+            [(0, 0, z) for z in (-0.24, -0.22, 0.02, 0.03, 0.06, 0.06, 0.02)],
+            [0.1, 0.15, 0.21, 0.24, 0.24, 0.19, 0.1],
+            clay,
+        )
     if noun in ("flower", "sunflower"):
         petal = color(rng, 0.14, 0.9, 0.95) if noun == "sunflower" else color(rng, None, 0.7, 0.95)
         count = int(rng.integers(10, 15)) if noun == "sunflower" else int(rng.integers(5, 9))
@@ -44,7 +51,16 @@ def plant(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             a = 2 * np.pi * k / count
             out = np.cos(a) * side + np.sin(a) * upward
             joint = b.joint(f"petal{k}", "top", middle + out * core * 0.7)
-            b.leaf([joint], middle + out * core * 0.6, middle + out * (core + 0.24) + 0.03 * face, 1.5 / count + 0.05, 0.025, petal, up=tuple(face), point=-0.2)
+            b.leaf(
+                [joint],
+                middle + out * core * 0.6,
+                middle + out * (core + 0.24) + 0.03 * face,
+                1.5 / count + 0.05,
+                0.025,
+                petal,
+                up=tuple(face),
+                point=-0.2,
+            )
             tips.append((joint, tuple(np.cross(out, face))))
         for k, (z, s) in enumerate(((0.35, 1), (0.5, -1))):
             at = np.array([0, 0, height * z])
@@ -73,7 +89,12 @@ def plant(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     else:
         cap, dots = color(rng, 0.0, 0.8, 0.8), WHITE
         at = stem[-1]
-        b.lathe("top", [at + (0, 0, z) for z in (0.25, 0.22, 0.12, 0.0, -0.06, -0.03)], [0.08, 0.2, 0.33, 0.4, 0.38, 0.1], cap)
+        b.lathe(
+            "top",
+            [at + (0, 0, z) for z in (0.25, 0.22, 0.12, 0.0, -0.06, -0.03)],
+            [0.08, 0.2, 0.33, 0.4, 0.38, 0.1],
+            cap,
+        )
         for k in range(6):
             a = 2 * np.pi * k / 6
             b.ball("top", at + (0.3 * np.cos(a), 0.3 * np.sin(a), 0.14), 0.055, dots)
@@ -107,7 +128,9 @@ def vehicle(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     """Something on wheels."""
     noun = noun or str(rng.choice(VEHICLES))
     base, second = color(rng, None, 0.8, 0.85), color(rng)
-    length = {"car": 0.9, "truck": 1.15, "bus": 1.2, "train": 1.1, "tractor": 0.8, "race car": 1.1}[noun] * rng.uniform(0.9, 1.1)
+    length = {"car": 0.9, "truck": 1.15, "bus": 1.2, "train": 1.1, "tractor": 0.8, "race car": 1.1}[noun] * rng.uniform(
+        0.9, 1.1
+    )
     wide, wheel = rng.uniform(0.38, 0.48), {"tractor": 0.15, "race car": 0.14}.get(noun, rng.uniform(0.1, 0.13))
     b = Builder(detail)
     b.joint("root", None, (0, 0, wheel))
@@ -137,7 +160,12 @@ def vehicle(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         b.box("body", (-length * 0.3, 0, floor + 0.34), (length * 0.36, wide, 0.5), base, 0.2)
         b.box("body", (-length * 0.3, 0, floor + 0.62), (length * 0.42, wide * 1.12, 0.06), second, 0.5)
         b.box("body", (-length * 0.3, 0, floor + 0.44), (length * 0.22, wide * 1.03, 0.16), GLASS, 0.2)
-        b.lathe("body", [(length * 0.3, 0, z) for z in (floor + 0.4, floor + 0.5, floor + 0.55, floor + 0.62)], [0.06, 0.06, 0.1, 0.09], DARK)
+        b.lathe(
+            "body",
+            [(length * 0.3, 0, z) for z in (floor + 0.4, floor + 0.5, floor + 0.55, floor + 0.62)],
+            [0.06, 0.06, 0.1, 0.09],
+            DARK,
+        )
     else:
         b.box("body", (length * 0.2, 0, floor + 0.16), (length * 0.6, wide * 0.55, 0.24), base, 0.4)
         b.box("body", (-length * 0.2, 0, floor + 0.36), (length * 0.36, wide * 0.8, 0.4), GLASS, 0.25)
@@ -156,7 +184,12 @@ def vehicle(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             b.disc(joint, at + (0, s * 0.035, 0), (0, 1, 0), big * 0.55, 0.06, WHITE * 0.7)
             for k in range(3):  # hub marks make the turning visible
                 a = 2 * np.pi * k / 3
-                b.ball(joint, at + (big * 0.4 * np.cos(a), s * 0.07, big * 0.4 * np.sin(a)), (big * 0.16, 0.015, big * 0.16), second)
+                b.ball(
+                    joint,
+                    at + (big * 0.4 * np.cos(a), s * 0.07, big * 0.4 * np.sin(a)),
+                    (big * 0.16, 0.015, big * 0.16),
+                    second,
+                )
             wheels.append(joint)
 
     def roll(turns: int) -> list[Wave]:
@@ -164,11 +197,28 @@ def vehicle(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
 
     front = ("wheel_fl", "wheel_fr")
     verbs = {
-        "drive": lambda r: [*roll(int(r.integers(1, 3))), Wave("body", Z, 0.015, 3, kind="shift"), Wave("body", Y, 1.5, 2)],
-        "turn": lambda r: [*(Wave(w, Z, 22) for w in front), *roll(1), Wave("root", Z, sign(r) * r.uniform(30, 50), shape="pulse"), Wave("body", X, 4)],
-        "bounce": lambda r: [Wave("body", Z, r.uniform(0.08, 0.15), 2, shape="hop", kind="shift"), Wave("body", Y, 6, 2, 0.2), Wave("body", Z, 0.15, 2, -0.25, kind="scale")],
+        "drive": lambda r: [
+            *roll(int(r.integers(1, 3))),
+            Wave("body", Z, 0.015, 3, kind="shift"),
+            Wave("body", Y, 1.5, 2),
+        ],
+        "turn": lambda r: [
+            *(Wave(w, Z, 22) for w in front),
+            *roll(1),
+            Wave("root", Z, sign(r) * r.uniform(30, 50), shape="pulse"),
+            Wave("body", X, 4),
+        ],
+        "bounce": lambda r: [
+            Wave("body", Z, r.uniform(0.08, 0.15), 2, shape="hop", kind="shift"),
+            Wave("body", Y, 6, 2, 0.2),
+            Wave("body", Z, 0.15, 2, -0.25, kind="scale"),
+        ],
         "shake": lambda r: [Wave("body", X, r.uniform(4, 7), 4), Wave("body", Z, 0.02, 5, kind="shift")],
-        "rear": lambda r: [Wave("root", Y, -r.uniform(20, 35), shape="pulse"), Wave("root", Z, 0.18, shape="pulse", kind="shift"), *roll(1)],
+        "rear": lambda r: [
+            Wave("root", Y, -r.uniform(20, 35), shape="pulse"),
+            Wave("root", Z, 0.18, shape="pulse", kind="shift"),
+            *roll(1),
+        ],
     }
     return finish(b, f"vehicle-{noun}", noun, verbs, ("jump", "spin"))
 
@@ -192,10 +242,23 @@ def aircraft(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         b.tube(["rotor"], [(0.08, 0, 0.2), (0.08, 0, 0.33)], [0.03, 0.03], DARK)
         for k in range(3):
             a = 2 * np.pi * k / 3
-            b.leaf(["rotor"], (0.08, 0, 0.32), (0.08 + 0.68 * np.cos(a), 0.68 * np.sin(a), 0.32), 0.1, 0.02, second if k else WHITE)
+            b.leaf(
+                ["rotor"],
+                (0.08, 0, 0.32),
+                (0.08 + 0.68 * np.cos(a), 0.68 * np.sin(a), 0.32),
+                0.1,
+                0.02,
+                second if k else WHITE,
+            )
         turning = [Wave("rotor", Z, 360, shape="ramp")]
     elif noun == "airplane":
-        b.tube(["root"], [(-0.6, 0, 0.04), (-0.2, 0, 0), (0.3, 0, 0), (0.52, 0, -0.02)], [0.05, 0.12, 0.13, 0.09], paint(base, WHITE, "belly"), round_ends=True)
+        b.tube(
+            ["root"],
+            [(-0.6, 0, 0.04), (-0.2, 0, 0), (0.3, 0, 0), (0.52, 0, -0.02)],
+            [0.05, 0.12, 0.13, 0.09],
+            paint(base, WHITE, "belly"),
+            round_ends=True,
+        )
         for s in (-1, 1):
             b.leaf(["root"], (0.1, s * 0.05, 0), (-0.02, s * 0.78, 0.05), 0.26, 0.04, second, point=0.3)
             b.leaf(["root"], (-0.55, 0, 0.05), (-0.65, s * 0.28, 0.07), 0.14, 0.03, second)
@@ -208,14 +271,29 @@ def aircraft(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         turning = [Wave("rotor", X, 720, shape="ramp")]
     elif noun == "rocket":
         z = np.array([-0.55, -0.5, -0.2, 0.15, 0.4, 0.58, 0.68])
-        b.lathe("root", [(0, 0, v) for v in z], [0.1, 0.17, 0.2, 0.19, 0.14, 0.07, 0.01], lambda p: np.where(p[:, 2:] > 0.36, second, base))
+        b.lathe(
+            "root",
+            [(0, 0, v) for v in z],
+            [0.1, 0.17, 0.2, 0.19, 0.14, 0.07, 0.01],
+            lambda p: np.where(p[:, 2:] > 0.36, second, base),
+        )
         for k in range(4):
             a = 2 * np.pi * k / 4
             out = np.array([np.cos(a), np.sin(a), 0])
-            b.leaf(["root"], out * 0.12 + (0, 0, -0.28), out * 0.36 + (0, 0, -0.66), 0.2, 0.03, second, up=tuple(np.cross(out, Z)))
+            b.leaf(
+                ["root"],
+                out * 0.12 + (0, 0, -0.28),
+                out * 0.36 + (0, 0, -0.66),
+                0.2,
+                0.03,
+                second,
+                up=tuple(np.cross(out, Z)),
+            )
         b.ball("root", (0.18, 0, 0.12), (0.05, 0.08, 0.08), GLASS)
         b.joint("rotor", "root", (0, 0, -0.55))
-        b.tube(["rotor"], [(0, 0, -0.56), (0, 0, -0.68), (0, 0, -0.84)], [0.09, 0.07, 0.015], np.array([0.95, 0.4, 0.03]))
+        b.tube(
+            ["rotor"], [(0, 0, -0.56), (0, 0, -0.68), (0, 0, -0.84)], [0.09, 0.07, 0.015], np.array([0.95, 0.4, 0.03])
+        )
         turning = [Wave("rotor", Z, 0.6, 4, kind="scale")]
     else:
         b.ball("root", (0, 0, 0.25), (0.42, 0.42, 0.5), paint(base, second, "stripes", 2.2))
@@ -227,9 +305,22 @@ def aircraft(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
                 b.tube(["rotor"], [(x, y, -0.5), (x * 1.5, y * 1.5, -0.24)], [0.01, 0.01], DARK)
         turning = [Wave("rotor", X, 8, 1, 0.2), Wave("rotor", Y, 6, 1)]
     verbs = {
-        "fly": lambda r: [*turning, Wave("root", Z, r.uniform(0.06, 0.12), kind="shift"), Wave("root", X, r.uniform(6, 12), 1, 0.25), Wave("root", Y, 4, 2)],
-        "hover": lambda r: [*turning, Wave("root", Z, r.uniform(0.03, 0.07), kind="shift"), Wave("root", X, 2.5, 1, 0.2)],
-        "turn": lambda r: [*turning, Wave("root", Z, sign(r) * r.uniform(40, 70), shape="pulse"), Wave("root", X, 14, shape="pulse")],
+        "fly": lambda r: [
+            *turning,
+            Wave("root", Z, r.uniform(0.06, 0.12), kind="shift"),
+            Wave("root", X, r.uniform(6, 12), 1, 0.25),
+            Wave("root", Y, 4, 2),
+        ],
+        "hover": lambda r: [
+            *turning,
+            Wave("root", Z, r.uniform(0.03, 0.07), kind="shift"),
+            Wave("root", X, 2.5, 1, 0.2),
+        ],
+        "turn": lambda r: [
+            *turning,
+            Wave("root", Z, sign(r) * r.uniform(40, 70), shape="pulse"),
+            Wave("root", X, 14, shape="pulse"),
+        ],
         "roll": lambda r: [*turning, Wave("root", X if noun != "rocket" else Z, 360 * sign(r), shape="ramp")],
         "jump": lambda r: [*turning, Wave("root", Z, r.uniform(0.3, 0.5), shape="hop", kind="shift")],
     }
@@ -247,7 +338,12 @@ def robot(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     b.box("spine", (0, 0, leg + h / 2 + 0.05), (2 * d, 2 * w, h), base, 0.3)
     b.box("spine", (d, 0, leg + h * 0.62), (0.04, w * 1.2, h * 0.4), second, 0.4)
     for k, y in enumerate((-0.08, 0.0, 0.08)):
-        b.ball("spine", (d + 0.03, y, leg + h * 0.62), 0.025, (np.array([0.8, 0.1, 0.1]), eye, np.array([0.9, 0.7, 0.1]))[k])
+        b.ball(
+            "spine",
+            (d + 0.03, y, leg + h * 0.62),
+            0.025,
+            (np.array([0.8, 0.1, 0.1]), eye, np.array([0.9, 0.7, 0.1]))[k],
+        )
     top = leg + h + 0.07
     b.joint("neck", "spine", (0, 0, top))
     b.joint("head", "neck", (0, 0, top + 0.04))
@@ -310,28 +406,54 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             b.joint("lid", "root", (0, 0, 0.5))
             b.ball("lid", (0, 0, 0.5), (0.19, 0.19, 0.06), second)
             b.ball("lid", (0, 0, 0.58), 0.045, base)
-            verbs["open"] = lambda r: [Wave("lid", Z, r.uniform(0.15, 0.25), shape="pulse", kind="shift"), Wave("lid", Y, 20, shape="pulse")]
+            verbs["open"] = lambda r: [
+                Wave("lid", Z, r.uniform(0.15, 0.25), shape="pulse", kind="shift"),
+                Wave("lid", Y, 20, shape="pulse"),
+            ]
     elif noun == "lamp":
         b.disc("root", (0, 0, 0.03), Z, 0.22, 0.06, base)
         points = [np.array(p) for p in ((0, 0, 0.05), (-0.14, 0, 0.42), (0.12, 0, 0.75))]
         names = b.chain("arm", "root", points)
         b.tube(names, points, [0.03, 0.03, 0.03], DARK + 0.1)
         b.joint("head", names[-1], points[-1])
-        b.lathe("head", [points[-1] + (0.05 * k + 0.0, 0, 0.02 - 0.05 * k) for k in range(5)], [0.06, 0.09, 0.14, 0.18, 0.14], second)
+        b.lathe(
+            "head",
+            [points[-1] + (0.05 * k + 0.0, 0, 0.02 - 0.05 * k) for k in range(5)],
+            [0.06, 0.09, 0.14, 0.18, 0.14],
+            second,
+        )
         b.ball("head", points[-1] + (0.18, 0, -0.16), 0.08, np.array([0.95, 0.85, 0.45]))
         verbs["nod"] = lambda r: [Wave("head", Y, r.uniform(18, 28), 2, offset=5), Wave("arm1", Y, 5, 2)]
         verbs["look around"] = lambda r: [Wave("arm0", Z, r.uniform(25, 45)), Wave("head", Y, 10, 2)]
-        verbs["bow"] = lambda r: [Wave("arm0", Y, 20, shape="pulse"), Wave("arm1", Y, 35, shape="pulse"), Wave("head", Y, 20, shape="pulse")]
+        verbs["bow"] = lambda r: [
+            Wave("arm0", Y, 20, shape="pulse"),
+            Wave("arm1", Y, 35, shape="pulse"),
+            Wave("head", Y, 20, shape="pulse"),
+        ]
         common = ("jump", "spin", "shake")
     elif noun == "flag":
         b.tube(["root"], [(0.0, 0.5, 0.0), (0.0, 0.5, 1.3)], [0.03, 0.025], DARK + 0.15)
         b.ball("root", (0, 0.5, 1.34), 0.05, np.array([0.9, 0.7, 0.2]))
         points = [np.array([0, y, 0.98]) for y in np.linspace(0.48, -0.6, 7)]
         names = b.chain("cloth", "root", points)
-        b.tube(names, points, [0.024] * 7, paint(base, second, "stripes", 0) if rng.random() < 0.3 else _bands(base, second), flatten=11, round_ends=False)
+        b.tube(
+            names,
+            points,
+            [0.024] * 7,
+            paint(base, second, "stripes", 0) if rng.random() < 0.3 else _bands(base, second),
+            flatten=11,
+            round_ends=False,
+        )
         verbs = {
-            "flutter": lambda r: [Wave(n, Z, a, c, -0.2 * i) for a, c in ((r.uniform(14, 24), int(r.integers(1, 3))),) for i, n in enumerate(names)],
-            "wave": lambda r: [*(Wave(n, Z, 14, 2, -0.17 * i) for i, n in enumerate(names)), Wave("root", X, r.uniform(10, 18))],
+            "flutter": lambda r: [
+                Wave(n, Z, a, c, -0.2 * i)
+                for a, c in ((r.uniform(14, 24), int(r.integers(1, 3))),)
+                for i, n in enumerate(names)
+            ],
+            "wave": lambda r: [
+                *(Wave(n, Z, 14, 2, -0.17 * i) for i, n in enumerate(names)),
+                Wave("root", X, r.uniform(10, 18)),
+            ],
         }
         common = ("spin", "jump")
     elif noun == "windmill":
@@ -344,7 +466,16 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         for k in range(4):
             a = np.pi / 2 * k + 0.4
             out = np.array([0, np.cos(a), np.sin(a)])
-            b.leaf(["sails"], hub + (0.04, 0, 0), hub + (0.04, 0, 0) + out * 0.55, 0.16, 0.02, WHITE if k else second, up=X, point=-0.2)
+            b.leaf(
+                ["sails"],
+                hub + (0.04, 0, 0),
+                hub + (0.04, 0, 0) + out * 0.55,
+                0.16,
+                0.02,
+                WHITE if k else second,
+                up=X,
+                point=-0.2,
+            )
         verbs = {"roll": lambda r: [Wave("sails", X, 360 * sign(r), shape="ramp")]}
         verbs["spin"] = verbs.pop("roll")
         common = ("sway", "bounce", "shake")
@@ -366,7 +497,13 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             "wave": lambda r: [Wave("arm1", X, r.uniform(18, 28), 3, offset=18)],
             "nod": lambda r: [Wave("head", Y, 16, 2, offset=4)],
             "look around": lambda r: [Wave("head", Z, r.uniform(35, 55))],
-            "dance": lambda r: [Wave("spine", X, 14, 2), Wave("head", X, 12, 2, 0.5), Wave("arm1", X, 25, 2), Wave("arm-1", X, 25, 2), Wave("root", Z, 30)],
+            "dance": lambda r: [
+                Wave("spine", X, 14, 2),
+                Wave("head", X, 12, 2, 0.5),
+                Wave("arm1", X, 25, 2),
+                Wave("arm-1", X, 25, 2),
+                Wave("root", Z, 30),
+            ],
         }
         common = ("jump", "spin", "bounce")
     else:
@@ -377,7 +514,12 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             b.ball("root", (0.1, 0.3 * np.cos(a), 0.45 + 0.3 * np.sin(a)), (0.015, 0.025, 0.025), DARK)
         for name, reach, thick in (("short", 0.17, 0.028), ("long", 0.26, 0.018)):
             b.joint(name, "root", (0.1, 0, 0.45))
-            b.tube([name], [(0.115, 0, 0.45), (0.115, 0, 0.45 + reach)], [thick, thick * 0.6], DARK if name == "short" else second)
+            b.tube(
+                [name],
+                [(0.115, 0, 0.45), (0.115, 0, 0.45 + reach)],
+                [thick, thick * 0.6],
+                DARK if name == "short" else second,
+            )
         for s in (-1, 1):
             b.ball("root", (0, s * 0.2, 0.05), 0.06, second)
             b.ball("root", (0, s * 0.22, 0.88), (0.08, 0.12, 0.1), second)

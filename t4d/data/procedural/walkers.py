@@ -4,7 +4,7 @@ import numpy as np
 
 from t4d.data.procedural.body import Body, Rng, coat, color, finish, paint, sign
 from t4d.data.procedural.parts import Builder
-from t4d.data.procedural.skeleton import X, Y, Z, Wave
+from t4d.data.procedural.skeleton import Wave, X, Y, Z
 
 DARK = np.array([0.02, 0.02, 0.025])
 WHITE = np.array([0.9, 0.9, 0.9])
@@ -51,7 +51,12 @@ def quadruped(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     b.joint("root", None, (0, 0, h))
     b.joint("hips", "root", (-0.1 * length, 0, h))
     b.joint("chest", "root", (0.1 * length, 0, h))
-    b.tube(["hips", "chest"], [(-length / 2, 0, h), (0, 0, h + 0.03), (length / 2, 0, h + 0.02)], [bulk * 0.92, bulk, bulk * 0.95], skin)
+    b.tube(
+        ["hips", "chest"],
+        [(-length / 2, 0, h), (0, 0, h + 0.03), (length / 2, 0, h + 0.02)],
+        [bulk * 0.92, bulk, bulk * 0.95],
+        skin,
+    )
     n0 = np.array([length / 2 - 0.02, 0, h + bulk * 0.35])
     n1 = n0 + neck * np.array([np.cos(lift), 0, np.sin(lift)])
     b.joint("neck", "chest", n0)
@@ -64,7 +69,9 @@ def quadruped(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         b.tube(b.chain("trunk", "head", trunk), trunk, [head * 0.4, head * 0.3, head * 0.24, head * 0.2], base)
     else:
         snout = rng.uniform(0.75, 1.15)
-        b.tube(["head"], [c, c + head * np.array([snout, 0, -0.25])], [head * 0.6, head * 0.42], color(rng, hue, 0.3, 0.85))
+        b.tube(
+            ["head"], [c, c + head * np.array([snout, 0, -0.25])], [head * 0.6, head * 0.42], color(rng, hue, 0.3, 0.85)
+        )
         b.ball("head", c + head * np.array([snout + 0.42, 0, -0.18]), head * 0.16, DARK)
     eyes(b, "head", c + head * np.array([0.72, 0, 0.38]), 0.42 * head, 0.17 * head)
     ears(b, c, head, ear, base)
@@ -72,7 +79,12 @@ def quadruped(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     droop = rng.uniform(-0.6, 0.5)
     points = [t0 + tail * s * np.array([-np.cos(droop * s), 0, np.sin(droop * s)]) for s in (0, 0.33, 0.66, 1)]
     fat = bulk * (0.6 if noun in ("lizard", "dinosaur") else (0.45 if noun == "fox" else 0.22))
-    b.tube(b.chain("tail", "hips", points), points, [fat, fat * 0.85, fat * (0.9 if noun == "fox" else 0.6), fat * 0.25], paint(base, WHITE, "tip"))
+    b.tube(
+        b.chain("tail", "hips", points),
+        points,
+        [fat, fat * 0.85, fat * (0.9 if noun == "fox" else 0.6), fat * 0.25],
+        paint(base, WHITE, "tip"),
+    )
     thick = bulk * rng.uniform(0.3, 0.4) * (1.5 if noun in ("elephant", "bear") else 1)
     for end, x in (("f", length * 0.42), ("b", -length * 0.42)):
         for side, y in (("l", bulk * 0.62), ("r", -bulk * 0.62)):
@@ -89,12 +101,26 @@ def ears(b: Builder, c: np.ndarray, head: float, kind: str, base: np.ndarray) ->
     for side in (-1, 1):
         root = c + head * np.array([-0.05, side * 0.5, 0.7])
         joint = b.joint(f"ear{side}", "head", root)
-        reach = {"point": (0, 0.25, 0.95), "flop": (-0.1, 0.75, -0.45), "fan": (-0.3, 1.5, -0.2), "round": (0, 0.15, 0.35)}
+        reach = {
+            "point": (0, 0.25, 0.95),
+            "flop": (-0.1, 0.75, -0.45),
+            "fan": (-0.3, 1.5, -0.2),
+            "round": (0, 0.15, 0.35),
+        }
         if kind == "none":
             continue
         tip = root + head * np.array(reach[kind]) * np.array([1, side, 1])
         width = head * {"point": 0.55, "flop": 0.5, "fan": 1.5, "round": 0.6}[kind]
-        b.leaf([joint], root - 0.3 * (tip - root), tip, width, head * 0.2, base * 0.8, up=(1, 0, 0), point=0.7 if kind == "point" else 0.2)
+        b.leaf(
+            [joint],
+            root - 0.3 * (tip - root),
+            tip,
+            width,
+            head * 0.2,
+            base * 0.8,
+            up=(1, 0, 0),
+            point=0.7 if kind == "point" else 0.2,
+        )
 
 
 def gait(r: Rng, swing: float, cycles: int, offsets: dict[str, float]) -> list[Wave]:
@@ -210,12 +236,22 @@ def biped(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         eyes(b, "head", c + head * np.array([0.84, 0, 0.15]), 0.34 * head, 0.13 * head)
         b.ball("head", c + head * np.array([0.96, 0, -0.12]), 0.13 * head, skin * 0.8)
     if top == "hair":
-        b.ball("head", c + head * np.array([-0.2, 0, 0.25]), (head * 0.95, head * 0.98, head * 0.9), color(rng, 0.07, 0.6, rng.uniform(0.1, 0.7)))
+        b.ball(
+            "head",
+            c + head * np.array([-0.2, 0, 0.25]),
+            (head * 0.95, head * 0.98, head * 0.9),
+            color(rng, 0.07, 0.6, rng.uniform(0.1, 0.7)),
+        )
     elif top == "ears":
         for side in (-1, 1):
             b.ball("head", c + head * np.array([0, 0.85 * side, 0.55]), head * 0.36, skin * 0.8)
     elif top == "hat":
-        b.lathe("head", [c + head * np.array([0, 0, z]) for z in (0.35, 0.45, 1.2, 2.2)], [head * 1.1, head * 0.95, head * 0.5, 0.02], color(rng))
+        b.lathe(
+            "head",
+            [c + head * np.array([0, 0, z]) for z in (0.35, 0.45, 1.2, 2.2)],
+            [head * 1.1, head * 0.95, head * 0.5, 0.02],
+            color(rng),
+        )
     elif top == "antennas":
         for side in (-1, 1):
             tip = c + head * np.array([0, 0.5 * side, 1.6])
@@ -255,7 +291,10 @@ def biped_verbs() -> dict:
 
     def raised(side: str, r: Rng) -> list[Wave]:
         s = 1 if side == "l" else -1
-        return [Wave(f"arm_{side}", X, 8, 3, offset=s * r.uniform(115, 140)), Wave(f"arm_{side}_low", X, r.uniform(22, 36), 3, 0.1)]
+        return [
+            Wave(f"arm_{side}", X, 8, 3, offset=s * r.uniform(115, 140)),
+            Wave(f"arm_{side}_low", X, r.uniform(22, 36), 3, 0.1),
+        ]
 
     def dance(r: Rng) -> list[Wave]:
         a = r.uniform(0.7, 1.2)
@@ -276,7 +315,10 @@ def biped_verbs() -> dict:
 
     def squat(r: Rng) -> list[Wave]:
         a = r.uniform(55, 75)
-        down = [Wave("root", Z, -0.2, shape="pulse", kind="shift", cycles=2), Wave("spine", Y, a * 0.3, 2, shape="pulse")]
+        down = [
+            Wave("root", Z, -0.2, shape="pulse", kind="shift", cycles=2),
+            Wave("spine", Y, a * 0.3, 2, shape="pulse"),
+        ]
         for s in "lr":
             down += [
                 Wave(f"leg_{s}", Y, -a, 2, shape="pulse"),
@@ -366,7 +408,10 @@ def crawler(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         waves = [Wave("root", Z, 0.012, 2 * cycles, kind="shift")]
         for i, side, s in legs:
             phase = 0.5 * ((i + (side == "r")) % 2)
-            waves += [Wave(f"leg{i}{side}", Z, swing, cycles, phase), Wave(f"leg{i}{side}", X, s * swing * 0.5, cycles, phase + 0.25)]
+            waves += [
+                Wave(f"leg{i}{side}", Z, swing, cycles, phase),
+                Wave(f"leg{i}{side}", X, s * swing * 0.5, cycles, phase + 0.25),
+            ]
         return waves
 
     verbs = {

@@ -1,0 +1,114 @@
+"""Slow twin of `t4d.data.render`: every sample asks every triangle, in float64 numpy, nothing clever."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from t4d.data.render import NEAR, TOLERANCE, ClipRender, Samples
+from t4d.geometry.camera import Camera
+
+
+def render_clip_reference(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    srgb: np.ndarray,
+    cameras: Sequence[Camera],
+    *,
+    supersample: int = 2,
+    flow_cell: int = 2,
+    background: float = 0.5,
+) -> ClipRender:
+    """As `render_clip` with `keep_samples=True`; arguments and results mean the same."""
+    views, frames = len(cameras), len(vertices)
+    width, height = cameras[0].width * supersample, cameras[0].height * supersample
+    y, x = (g + 0.5 for g in np.mgrid[:height, :width].astype(np.float64))
+    rgba, flows, valids, kept = [], [], [], []
+    for camera in cameras:
+        screens = [_screen(v, camera, supersample) for v in vertices]
+        first = None
+        for t in range(frames):
+            depth, face, bary = _nearest(screens[t], faces, x, y)
+            first = (depth, face) if first is None else first
+            hit = face >= 0
+            corner = faces[np.maximum(face, 0)]  # [h, w, 3]
+            color = (srgb[t][corner] * bary[..., None]).sum(-2)
+            color = np.where(hit[..., None], color, background)
+            picture = np.concatenate([color, hit[..., None].astype(np.float64)], -1)
+            rgba.append(_cells(picture, supersample).mean(2).transpose(2, 0, 1))
+            # Where the same surface point was in frame 0: its position is linear in the world, so divide last.
+            at = (
+                screens[0][corner]
+                * bary[..., None]
+                * np.stack([screens[0][corner][..., 2]] * 2 + [np.ones(corner.shape)], -1)
+            ).sum(-2)
+            z0 = at[..., 2]
+            x0, y0 = at[..., 0] / np.where(hit, z0, 1), at[..., 1] / np.where(hit, z0, 1)
+            seen = hit & _visible(*first, face, x0, y0, z0)
+            move = np.stack([(x0 - x) * 2 / width, (y0 - y) * 2 / height, np.ones_like(x)], -1) * hit[..., None]
+            cells = _cells(np.concatenate([move, seen[..., None]], -1), flow_cell * supersample).sum(2)
+            count = cells[..., 2]
+            flows.append((cells[..., :2] / np.maximum(count, 1)[..., None]).transpose(2, 0, 1))
+            size = (flow_cell * supersample) ** 2
+            valids.append(((2 * count >= size) & (2 * cells[..., 3] >= count) & (count > 0))[None].astype(np.float64))
+            kept.append((depth, face, bary[..., :2]))
+    depth, face, bary = (np.stack([k[i] for k in kept]).reshape(views, frames, *kept[0][i].shape) for i in range(3))
+
+    def shaped(items: list[np.ndarray]) -> np.ndarray:
+        return np.stack(items).reshape(views, frames, *items[0].shape)
+
+    return ClipRender(shaped(rgba), shaped(flows), shaped(valids), Samples(depth, face, bary))
+
+
+def _screen(vertices: np.ndarray, camera: Camera, supersample: int) -> np.ndarray:
+    """[Nv, 3] x and y in samples, depth."""
+    w2c, K = camera.world_to_camera.numpy(), camera.K.numpy()
+    p = (vertices.astype(np.float64) @ w2c[:3, :3].T + w2c[:3, 3]) @ K.T
+    return np.concatenate([p[:, :2] / p[:, 2:] * supersample, p[:, 2:]], 1)
+
+
+def _nearest(screen: np.ndarray, faces: np.ndarray, x: np.ndarray, y: np.ndarray):
+    """depth [h, w], face [h, w], surface barycentrics [h, w, 3] of the nearest triangle at each sample."""
+    best = np.full(x.shape, np.inf)
+    face = np.full(x.shape, -1)
+    bary = np.zeros((*x.shape, 3))
+    for f, (a, b, c) in enumerate(faces):
+        p, q, r = screen[a], screen[b], screen[c]
+        area = (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+        if min(p[2], q[2], r[2]) < NEAR or area == 0:
+            continue
+        wa = ((x - r[0]) * (q[1] - r[1]) + (y - r[1]) * (r[0] - q[0])) / area
+        wb = ((x - r[0]) * (r[1] - p[1]) + (y - r[1]) * (p[0] - r[0])) / area
+        w = np.stack([wa, wb, 1 - wa - wb], -1)
+        w_over_z = w / np.array([p[2], q[2], r[2]])
+        with np.errstate(divide="ignore"):
+            z = 1 / w_over_z.sum(-1)
+        closer = (w >= 0).all(-1) & (z < best)
+        best[closer], face[closer] = z[closer], f
+        bary[closer] = (w_over_z * z[..., None])[closer]
+    return best, face, bary
+
+
+def _visible(depth0: np.ndarray, face0: np.ndarray, face: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray):
+    """Whether one of the four samples around (x, y) of frame 0 shows the same triangle or lies at depth z."""
+    height, width = depth0.shape
+    seen = np.zeros(x.shape, bool)
+    left, top = np.floor(x - 0.5).astype(int), np.floor(y - 0.5).astype(int)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            inside = (left + dx >= 0) & (left + dx < width) & (top + dy >= 0) & (top + dy < height)
+            row, column = np.clip(top + dy, 0, height - 1), np.clip(left + dx, 0, width - 1)
+            there = face0[row, column]
+            with np.errstate(invalid="ignore"):
+                near = np.abs(depth0[row, column] - z) < TOLERANCE
+            seen |= inside & (there >= 0) & ((there == face) | near)
+    return seen
+
+
+def _cells(picture: np.ndarray, size: int) -> np.ndarray:
+    """[H, W, C] to [H / size, W / size, size^2, C]."""
+    h, w, c = picture.shape
+    return (
+        picture.reshape(h // size, size, w // size, size, c)
+        .transpose(0, 2, 1, 3, 4)
+        .reshape(h // size, w // size, -1, c)
+    )
