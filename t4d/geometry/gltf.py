@@ -12,7 +12,7 @@ from t4d.geometry.gltf_materials import read_materials
 from t4d.geometry.gltf_primitive import PrimitiveData, read_primitive, smoothing_groups
 from t4d.geometry.gltf_scene import Channel, SceneGraph, SceneNode, ScenePart, SceneSkin
 from t4d.geometry.mesh import Mesh
-from t4d.geometry.object3d import ClipInfo, Object3D
+from t4d.geometry.object3d import ClipInfo, Object3D, one_line
 
 TOGETHER = "all clips together"
 PATHS = {"translation": 3, "rotation": 4, "scale": 3, "weights": 0}
@@ -29,7 +29,7 @@ def load_gltf(path: Path, max_bytes: int) -> Object3D:
         raise
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
         raise InputError(
-            f"{path.name} is damaged or not valid glTF 2.0 ({type(error).__name__}: {error}); export it again."
+            f"{path.name} is damaged or not valid glTF 2.0 ({one_line(error)}); export it again."
         ) from error
 
 

@@ -28,7 +28,11 @@ class UvUse:
         self.angle = float(transform.get("rotation", 0.0))
 
     def apply(self, uv: np.ndarray) -> np.ndarray:
-        """[n, 2] transformed: scaled, then turned counter-clockwise as seen in the image (v is down), then moved."""
+        """[n, 2] transformed: scaled, then turned counter-clockwise as seen in the image (v is down), then moved.
+
+        The extension says so in words; its GLSL snippet, read by columns, turns the other way. Renderers that pass
+        the Khronos TextureTransformTest follow the words.
+        """
         c, s = math.cos(self.angle), math.sin(self.angle)
         u, v = (uv * self.scale).T
         return np.stack([c * u + s * v, c * v - s * u], axis=1) + self.offset

@@ -146,6 +146,11 @@ def load_object(path: str | Path, *, up: str | None = None, max_bytes: int = MAX
     return obj
 
 
+def one_line(error: Exception) -> str:
+    """A parser's complaint as part of a sentence."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(".")
+
+
 def check_mesh(name: str, mesh: Mesh) -> None:
     """Raises InputError for a mesh nothing can be made of: no triangles, too many, out of range, or not finite."""
     count = len(mesh.vertices)

@@ -1,6 +1,7 @@
 """Which files an object file needs, found without loading it."""
 
 import json
+import re
 from pathlib import Path
 
 from t4d.errors import InputError
@@ -46,10 +47,8 @@ def obj_references(path: Path) -> list[str]:
     if not path.is_file() or path.stat().st_size > MAX_TEXT:
         return []
     names: list[str] = []
-    for line in path.read_bytes().splitlines():
-        if not line.startswith(b"mtllib "):
-            continue
-        library = line[7:].decode("utf-8", "replace").strip()
+    for line in re.findall(rb"(?m)^mtllib (.+)$", path.read_bytes()):
+        library = line.decode("utf-8", "replace").strip()
         names.append(library)
         target = (path.parent / library).resolve()
         if target.is_relative_to(path.parent.resolve()) and target.is_file():

@@ -9,7 +9,7 @@ from t4d.errors import InputError
 from t4d.geometry.color import srgb_to_linear
 from t4d.geometry.images import decode_image, to_array
 from t4d.geometry.mesh import Material, Mesh
-from t4d.geometry.object3d import Object3D
+from t4d.geometry.object3d import MAX_TRIANGLES, Object3D, one_line
 from t4d.geometry.references import MAX_TEXT, lone_texture, obj_references
 
 
@@ -19,6 +19,7 @@ def load_static(path: Path) -> Object3D:
 
     notes = _missing_files(path) if path.suffix.lower() == ".obj" else []
     _check_header(path)
+    _check_size(path)
     try:
         with path.open("rb") as stream:
             loaded: Any = trimesh.load(
@@ -26,14 +27,23 @@ def load_static(path: Path) -> Object3D:
             )
     except Exception as error:  # trimesh raises whatever its parsers stumble over
         raise InputError(
-            f"{path.name} cannot be read as {path.suffix[1:].upper()} ({type(error).__name__}: {error}); "
-            "export it again."
+            f"{path.name} cannot be read as {path.suffix[1:].upper()} ({one_line(error)}); export it again."
         ) from error
     parts = [part for part in _meshes(loaded) if len(part.faces)]
     if not parts:
         raise InputError(f"{path.name} has no triangles; export it with at least one surface mesh.")
     mesh = _concatenate(parts)
     return Object3D(path.stem, mesh, notes=notes + _texture_beside(path, mesh))
+
+
+def _check_size(path: Path) -> None:
+    """Refuses an .obj with too many faces before the slow text parser meets it."""
+    if path.suffix.lower() == ".obj":
+        faces = path.read_bytes().count(b"\nf ")
+        if faces > MAX_TRIANGLES:
+            raise InputError(
+                f"{path.name} has {faces} faces and at most {MAX_TRIANGLES} are accepted; decimate it first."
+            )
 
 
 def _inside_resolver(folder: Path) -> Any:

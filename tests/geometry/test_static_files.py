@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from t4d.errors import InputError
+from t4d.geometry import static_files
 from t4d.geometry.color import srgb_to_linear
 from t4d.geometry.object3d import load_object, object_files
 from t4d.geometry.shading import surface_color
@@ -137,3 +138,9 @@ def test_refused_in_one_sentence(tmp_path: Path, name: str, text: str, words: st
 def test_unknown_up_axis(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="up='x'"):
         load_object(write(tmp_path / "a.ply", PLY.format(faces=1) + "3 0 1 2\n"), up="x")
+
+
+def test_obj_with_too_many_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static_files, "MAX_TRIANGLES", 2)
+    with pytest.raises(InputError, match="has 3 faces and at most 2"):
+        load_object(write(tmp_path / "a.obj", QUAD + "f 1 2 3\n" * 3))
