@@ -17,7 +17,6 @@ MAX_BYTES = 200 * 2**20
 MAX_FILES = 64
 OBJECTS = (".glb", ".gltf", ".obj", ".ply")
 COMPANIONS = (".mtl", ".bin", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga")
-ACCEPTED = (*OBJECTS, *COMPANIONS, ".zip")
 _EXPECTED = "upload a .glb, .gltf, .obj or .ply file, or a .zip of one such file with its materials and textures"
 
 

@@ -46,15 +46,14 @@ def build(studio: Studio) -> None:
         with gr.Column(scale=5, min_width=320, elem_classes="t4d-right"):
             status = gr.HTML("", elem_id="status", padding=False)
             empty = gr.HTML(views.EMPTY, elem_id="empty", padding=False)
-            with gr.Row(visible=False, elem_classes="t4d-results") as results:
-                with gr.Column(scale=3, min_width=300):
-                    player = gr.HTML("", elem_id="player", padding=False)
-                with gr.Column(scale=2, min_width=220):
-                    clip = _video("Generated clip, four views", "clip")
-                    orbit = _video("Orbit of the asset", "orbit")
-            files = gr.File(
-                label="Downloads", file_count="multiple", interactive=False, visible=False, elem_id="downloads"
-            )
+            with gr.Column(visible=False) as results:
+                with gr.Row(elem_classes="t4d-results"):
+                    with gr.Column(scale=3, min_width=300):
+                        player = gr.HTML("", elem_id="player", padding=False)
+                    with gr.Column(scale=2, min_width=220):
+                        clip = _video("Generated clip, four views", "clip")
+                        orbit = _video("Orbit of the asset", "orbit")
+                files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
             history = gr.Dataset(
                 components=[gr.Textbox(visible=False)],
                 samples=[],
@@ -78,7 +77,7 @@ def build(studio: Studio) -> None:
             player: views.player(made.player),
             clip: str(made.clip),
             orbit: str(made.orbit),
-            files: gr.update(value=[str(file) for file in made.downloads], visible=True),
+            files: [str(file) for file in made.downloads],
         }
 
     def animate(
@@ -108,8 +107,7 @@ def build(studio: Studio) -> None:
                 if now.preview and not previewed:
                     previewed = True
                     update |= {results: gr.update(visible=True), empty: gr.update(visible=False), clip: now.preview}
-                    update |= {player: views.WAITING_PLAYER, orbit: None}
-                    update[files] = gr.update(visible=False)
+                    update |= {player: views.WAITING_PLAYER, orbit: None, files: None}
                 if not now.ended:
                     yield update
                     continue
@@ -214,7 +212,6 @@ def _object_fields(objects: list[GalleryObject]) -> tuple[gr.Gallery | None, gr.
         with gr.Tab("Upload", id="upload"):
             upload = gr.File(
                 file_count="multiple",
-                file_types=list(uploads.ACCEPTED),
                 label=f"GLB, glTF, OBJ, PLY or ZIP, up to {uploads.MAX_BYTES // 2**20} MB",
                 height=190,
                 elem_id="upload",

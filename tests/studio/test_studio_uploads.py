@@ -24,7 +24,12 @@ def archive(path: Path, **entries: bytes) -> Path:
 def test_an_object_with_its_companions_keeps_its_folders(tmp_path: Path) -> None:
     packed = archive(
         tmp_path / "cow.zip",
-        **{"cow/cow.obj": b"v 0 0 0", "cow/cow.mtl": b"newmtl a", "cow/Textures/a.png": b"p", "__MACOSX/cow/._cow.obj": b"x"},
+        **{
+            "cow/cow.obj": b"v 0 0 0",
+            "cow/cow.mtl": b"newmtl a",
+            "cow/Textures/a.png": b"p",
+            "__MACOSX/cow/._cow.obj": b"x",
+        },
     )
     found = uploads.stage_upload([packed], tmp_path / "session")
     assert found.name == "cow.obj" and found.read_bytes() == b"v 0 0 0"
