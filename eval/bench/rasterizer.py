@@ -4,7 +4,8 @@
 
 The scene is a torus and a sphere of Gaussians (scale 0.02 to 0.04, opacity 0.9) seen by four cameras; forward, and
 forward plus backward to means, quaternions, scales, opacities and colours. One thread; the least of several runs, since
-other work on the machine only adds. Writes eval/results/bench_rasterizer.json.
+other work on the machine only adds. `pip install --no-deps metal-gauss` adds a second peer. Writes
+eval/results/bench_rasterizer.json.
 """
 
 import argparse
@@ -60,6 +61,27 @@ def least(call: Callable[[], object], seconds: float, most: int = 30) -> float:
         if spent > seconds:
             break
     return 1e3 * best
+
+
+def measure_metal_gauss(count: int, size: int) -> tuple[float, float] | None:
+    """CPU milliseconds per image of the only other library that draws and differentiates on a CPU, if installed."""
+    try:
+        from metal_gauss.torch_ref import render  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    leaves = [t.requires_grad_() for t in scene(count)]
+    views, Ks = stack(rig(width=size, height=size)[:1])
+
+    def forward() -> tuple[Tensor, Tensor]:
+        means, quats, scales, opacities, colors = leaves
+        output = render(means, quats, scales, opacities, None, Ks[0], views[0], size, size, colors=colors)
+        return output[0], output[1]
+
+    def both() -> None:
+        outputs = forward()
+        torch.autograd.grad(outputs, leaves, [torch.ones_like(o) for o in outputs])
+
+    return least(forward, 2.0), least(both, 2.0)
 
 
 def measure(count: int, size: int, backend: Backend, cameras: int, frames: int | None = None) -> tuple[float, float]:
@@ -128,6 +150,12 @@ def main() -> None:
             row |= {"twin_ms_forward": twin[0], "twin_ms_both": twin[1]}
             row |= {"ratio_forward": twin[0] / ours[0], "ratio_both": twin[1] / ours[1]}
             text += f"       {twin[0]:9.0f} / {twin[1]:9.0f}     {twin[0] / ours[0]:6.0f} / {twin[1] / ours[1]:6.0f}"
+        if size <= 128 and (peer := measure_metal_gauss(count, size)):
+            row |= {"metal_gauss_ms_forward": peer[0], "metal_gauss_ms_both": peer[1]}
+            row |= {"metal_gauss_ratio_forward": peer[0] / ours[0], "metal_gauss_ratio_both": peer[1] / ours[1]}
+            text += (
+                f"   metal-gauss {peer[0]:.0f} / {peer[1]:.0f}, {peer[0] / ours[0]:.0f} / {peer[1] / ours[1]:.0f} times"
+            )
         print(text, flush=True)
         rows.append(row)
     ours = measure(3000, 64, "cpu", 4, frames=16)

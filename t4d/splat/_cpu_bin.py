@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from t4d.splat._cpu_project import HALF, HALF_X2, HALF_Y, MX, MY, ONE, SHRINK, TILT_X, TILT_Y, ZERO, f32
+from t4d.splat._cpu_project import HALF, HALF_X, HALF_X2, HALF_Y, MX, MY, ONE, SHRINK, TILT_X, TILT_Y, ZERO, f32
 from t4d.splat._numba import helper, kernel
 
 TILE = 16
@@ -92,10 +92,13 @@ def count_range(start, stop, width, height, G, depths, radii, orders, drawn, cou
         for k in range(m):
             g = G[i, orders[i, k]]
             y0, y1 = cells(g[MY] - g[HALF_Y], g[MY] + g[HALF_Y], EDGE, ny)
+            x0, x1 = cells(g[MX] - g[HALF_X], g[MX] + g[HALF_X], EDGE, nx)
+            corner = y1 > y0 and x1 > x0  # else the box is as good as the outline
             for ty in range(y0, y1 + 1):
-                top = f32(ty * TILE) + HALF - g[MY]
-                left, right = outline_span(g, max(top, -g[HALF_Y]), min(top + EDGE - ONE, g[HALF_Y]))
-                x0, x1 = cells(g[MX] + left, g[MX] + right, EDGE, nx)
+                if corner:
+                    top = f32(ty * TILE) + HALF - g[MY]
+                    left, right = outline_span(g, max(top, -g[HALF_Y]), min(top + EDGE - ONE, g[HALF_Y]))
+                    x0, x1 = cells(g[MX] + left, g[MX] + right, EDGE, nx)
                 for tx in range(x0, x1 + 1):
                     tally[ty * nx + tx] += 1
 
@@ -112,10 +115,13 @@ def fill_range(start, stop, width, height, G, orders, drawn, offsets, ids):
             n = orders[i, k]
             g = G[i, n]
             y0, y1 = cells(g[MY] - g[HALF_Y], g[MY] + g[HALF_Y], EDGE, ny)
+            x0, x1 = cells(g[MX] - g[HALF_X], g[MX] + g[HALF_X], EDGE, nx)
+            corner = y1 > y0 and x1 > x0  # else the box is as good as the outline
             for ty in range(y0, y1 + 1):
-                top = f32(ty * TILE) + HALF - g[MY]
-                left, right = outline_span(g, max(top, -g[HALF_Y]), min(top + EDGE - ONE, g[HALF_Y]))
-                x0, x1 = cells(g[MX] + left, g[MX] + right, EDGE, nx)
+                if corner:
+                    top = f32(ty * TILE) + HALF - g[MY]
+                    left, right = outline_span(g, max(top, -g[HALF_Y]), min(top + EDGE - ONE, g[HALF_Y]))
+                    x0, x1 = cells(g[MX] + left, g[MX] + right, EDGE, nx)
                 for tx in range(x0, x1 + 1):
                     ids[heads[ty * nx + tx]] = n
                     heads[ty * nx + tx] += 1

@@ -13,6 +13,7 @@ from t4d.splat._cpu_bin import TILE, cells, outline_span
 from t4d.splat._cpu_project import (
     COLOR,
     HALF,
+    HALF_X,
     HALF_Y,
     LOG2_THRESHOLD,
     MX,
@@ -128,10 +129,13 @@ def blend_range(start, stop, nx, width, height, four, G, offsets, ids, marks, pi
             half = g[HALF_Y]
             mark = 0
             y0, y1 = cells(my - half, my + half, EDGE, SIDE)
+            x0, x1 = cells(mx - g[HALF_X], mx + g[HALF_X], EDGE, SIDE)
+            exact = x1 - x0 > 1  # the box of a small Gaussian is as good as its outline, and cheaper
             for by in range(y0, y1 + 1):
-                top = f32(by * BLOCK) + HALF - my
-                left, right = outline_span(g, max(top, -half), min(top + EDGE - ONE, half))
-                x0, x1 = cells(mx + left, mx + right, EDGE, SIDE)
+                if exact:
+                    top = f32(by * BLOCK) + HALF - my
+                    left, right = outline_span(g, max(top, -half), min(top + EDGE - ONE, half))
+                    x0, x1 = cells(mx + left, mx + right, EDGE, SIDE)
                 for bx in range(x0, x1 + 1):
                     r = by * SIDE + bx
                     if (open_blocks >> r) & 1:

@@ -14,7 +14,7 @@ from t4d.splat._numba import helper, kernel
 
 MX, MY, A, B, C, L = 0, 1, 2, 3, 4, 5  # centre (pixels), exponent, log2 of opacity
 COLOR = 6  # up to four channels
-HALF_Y, TILT_X, TILT_Y, HALF_X2, SHRINK = 10, 11, 12, 13, 14  # outline: see outline_span
+HALF_Y, TILT_X, TILT_Y, HALF_X2, SHRINK, HALF_X = 10, 11, 12, 13, 14, 15  # outline: see outline_span
 ROW = 16
 
 f32 = np.float32
@@ -164,7 +164,7 @@ def project_range(
             g[A], g[B], g[C] = -HALF * LOG2E * ca, -LOG2E * cb, -HALF * LOG2E * cc
             g[L] = math.log2(o)
             level = level * (ONE + SLACK) + SLACK
-            g[HALF_Y] = math.sqrt(level * yy)
+            g[HALF_X], g[HALF_Y] = math.sqrt(level * xx), math.sqrt(level * yy)
             g[TILT_X] = xy / yy  # x of the outline's centre line per unit dy
             g[TILT_Y] = xy * math.sqrt(level / xx)  # dy of the outline's rightmost point
             g[HALF_X2] = level / ca  # squared half width at dy = 0
