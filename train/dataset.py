@@ -6,9 +6,9 @@
 
 The source folder holds .glb files with skeletal animation, `catalog.json` (a list of {path, joint_set}) and
 `split.json` (lists train, near, far of those paths). The default models were trained on 94 models by Quaternius
-(https://quaternius.com, CC0): download the packs Animated Animals, Cute Fish, Cyberpunk, Dinosaurs, Easy Enemies, Fish,
-Animated Mechs, Platformer, Tanks and Ultimate Space Kit as glTF from there. Any other rigged files work too: without the
-two json files every file becomes its own joint set in split "train".
+(https://quaternius.com, CC0): download the packs Animated Animals, Cute Fish, Cyberpunk, Dinosaurs, Easy Enemies,
+Fish, Animated Mechs, Platformer, Tanks and Ultimate Space Kit as glTF from there. Any other rigged files work too:
+without the two json files every file becomes its own joint set in split "train".
 """
 
 import json
@@ -27,7 +27,8 @@ def pack(
     out: Annotated[Path, typer.Option(help="folder for the packs")] = Path("data/rigs"),
 ) -> None:
     """Writes one npz per animated file and index.json."""
-    from t4d.data.rigpack import pack_object, save_pack
+    from t4d.data.rigpack import save_pack
+    from t4d.data.rigpacker import pack_object
     from t4d.errors import InputError
 
     files = sorted(p for suffix in ("*.glb", "*.gltf") for p in source.rglob(suffix))

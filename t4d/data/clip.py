@@ -52,14 +52,14 @@ class Clip:
         v, t, _, h, w = self.rgb.shape
         if tuple(self.mask.shape) != (v, t, 1, h, w):
             raise InputError(
-                f"the clip's mask has shape {list(self.mask.shape)}; its rgb needs {[v, t, 1, h, w]}: re-render the masks"
+                f"the clip's mask has shape {list(self.mask.shape)}; its rgb needs {[v, t, 1, h, w]}: render it again"
             )
         if len(self.cameras) != v:
             raise InputError(f"the clip has {v} views but {len(self.cameras)} cameras; give one camera a view")
         for i, camera in enumerate(self.cameras):
             if (camera.width, camera.height) != (w, h):
                 raise InputError(
-                    f"camera {i} is {camera.width}x{camera.height} but the clip's frames are {w}x{h}; resize one of them"
+                    f"camera {i} is {camera.width}x{camera.height} but the frames are {w}x{h}; resize one of them"
                 )
         if not self.fps > 0:
             raise InputError(f"the clip has {self.fps} frames per second; give a positive number")
@@ -73,7 +73,7 @@ class Clip:
                 or self.visible.shape != self.tracks.shape[:3]
             ):
                 raise InputError(
-                    f"the clip's tracks have shape {list(self.tracks.shape)} and visibility {list(self.visible.shape)}; "
+                    f"the clip's tracks have shape {list(self.tracks.shape)}, visibility {list(self.visible.shape)}; "
                     f"expected [{v}, {t}, points, 2] and [{v}, {t}, points]"
                 )
             if not self.tracks.isfinite().all():
@@ -141,5 +141,5 @@ def _check_range(name: str, value: Tensor) -> None:
         )
     if flat.min() < -1e-4 or flat.max() > 1 + 1e-4:
         raise InputError(
-            f"the clip's {name} lies in {float(flat.min()):.3g}..{float(flat.max()):.3g}; expected 0..1: divide by its white"
+            f"the clip's {name} lies in {float(flat.min()):.3g}..{float(flat.max()):.3g}; expected 0..1: rescale it"
         )

@@ -1,7 +1,7 @@
 """Makes the example objects of `assets/objects`: `python -m t4d.data.gallery [FOLDER]`.
 
-Each is a procedural body of a chosen seed at rest, cut down to what can be seen from outside, written as .glb with vertex
-colours (our own generator: CC0), with a thumbnail and prompts that suit it. The same bytes come out every time.
+Each is a procedural body of a chosen seed at rest, cut down to what can be seen from outside, written as .glb with
+vertex colours (our own generator: CC0), with a thumbnail and prompts that suit it. The same bytes come out every time.
 """
 
 import json

@@ -30,8 +30,8 @@ def rasterise(screen, faces, near, depth, ids, bary):  # pragma: no cover (compi
         screen: [Nv, 3] from `project_vertices`.
         faces: [F, 3] int32, drawn from both sides.
         near: triangles with a vertex nearer than this are skipped (cameras stand outside the object).
-        depth, ids, bary: [h, w] float32, [h, w] int32, [h, w, 2] outputs: camera depth (inf = empty), face (-1 = empty),
-            first two perspective-correct (surface) barycentrics.
+        depth, ids, bary: [h, w] float32, [h, w] int32, [h, w, 2] outputs: camera depth (inf = empty), face (-1 =
+            empty), first two perspective-correct (surface) barycentrics.
     """
     height, width = depth.shape
     depth[:] = np.float32(np.inf)

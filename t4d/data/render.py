@@ -139,6 +139,10 @@ def tracks(
             xy[v, t] = screen[:, :2] / supersample
             for n in range(count):
                 visible[v, t, n] = visible_in(
-                    samples.depth[v, t], samples.face[v, t], face[n], *screen[n], np.float32(TOLERANCE)
+                    samples.depth[v, t],
+                    samples.face[v, t],
+                    face[n],
+                    *screen[n],
+                    np.float32(TOLERANCE),  # pyright: ignore
                 )
     return xy, visible

@@ -1,4 +1,4 @@
-"""Per-vertex light of whole clips: the batched, compiled form of `t4d.geometry.shading` for meshes with vertex colours."""
+"""Per-vertex light of whole clips: `t4d.geometry.shading` for meshes with vertex colours, batched and compiled."""
 
 import numba
 import numpy as np

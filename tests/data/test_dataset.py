@@ -86,7 +86,7 @@ def test_split_and_exclusions(folder):
         ({"drop_verbs": ("run",)}, "no rig"),
     ):
         with pytest.raises(InputError, match=words):
-            ClipDataset(folder, **bad)
+            ClipDataset(folder, **bad)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="no rig folder"):
         ClipDataset(None)
     with pytest.raises(InputError, match="not a rig pack folder"):

@@ -31,6 +31,7 @@ def test_glb_reads_back_in_place_and_colour(tmp_path):
     obj = load_object(tmp_path / "ball.glb")
     np.testing.assert_allclose(obj.rest_vertices() @ up_rotation(obj.up).T, vertices * (1, 2, 3), atol=1e-6)
     np.testing.assert_array_equal(obj.mesh.faces, faces)
+    assert obj.mesh.vertex_color is not None
     np.testing.assert_allclose(obj.mesh.vertex_color[:, :3], colors, atol=1e-4)
 
 

@@ -34,6 +34,7 @@ def test_agrees_with_slow_twin(moving):
     body, _, vertices, srgb = moving
     fast = render_clip(vertices, body.rig.faces, srgb, CAMERAS, keep_samples=True)
     slow = render_clip_reference(vertices, body.rig.faces, srgb, CAMERAS)
+    assert fast.samples is not None and slow.samples is not None
     assert fast.rgba.shape == (2, T, 4, H, W) and fast.flow.shape == (2, T, 2, H // 2, W // 2)
     assert 0.03 < slow.rgba[:, :, 3].mean() < 0.9
     # float32 may decide a sample on an edge otherwise: few samples, so few pixels, never many.
@@ -126,6 +127,7 @@ def test_tracks_project_and_see(moving):
     body, _, vertices, srgb = moving
     cameras = [c.resized(4 * W, 4 * H) for c in CAMERAS]
     shown = render_clip(vertices, body.rig.faces, srgb, cameras, keep_samples=True)
+    assert shown.samples is not None
     rng = np.random.default_rng(0)
     face = rng.integers(0, len(body.rig.faces), 150)
     bary = rng.dirichlet([1, 1, 1], 150)

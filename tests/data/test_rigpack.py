@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from t4d.data.rigpack import FPS, load_pack, noun_of, pack_object, save_pack
+from t4d.data.rigpack import FPS, load_pack, save_pack
+from t4d.data.rigpacker import noun_of, pack_object
 from t4d.errors import InputError
 
 

@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from t4d.data.procedural.bipeds import biped, robot
 from t4d.data.procedural.body import Body
+from t4d.data.procedural.crawlers import crawler
 from t4d.data.procedural.flyers import bird, dragon, insect
+from t4d.data.procedural.plants import plant
+from t4d.data.procedural.quadrupeds import quadruped
 from t4d.data.procedural.swimmers import fish, jellyfish, octopus, snake
-from t4d.data.procedural.things import aircraft, plant, robot, toy, vehicle
-from t4d.data.procedural.walkers import biped, crawler, quadruped
+from t4d.data.procedural.toys import toy
+from t4d.data.procedural.vehicles import aircraft, vehicle
 
 PLANS = {
     "quadruped": quadruped,

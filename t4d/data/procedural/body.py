@@ -13,6 +13,10 @@ from t4d.geometry.color import srgb_to_linear
 Rng = np.random.Generator
 Verb = Callable[[Rng], list[Wave]]
 
+DARK = np.array([0.02, 0.02, 0.025])
+WHITE = np.array([0.9, 0.9, 0.9])
+SIDES = (("l", 1), ("r", -1))
+
 # Turns the design frame (front on +x) to a glTF file's after loading (front on -y).
 FRONT = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -88,6 +92,14 @@ def coat(rng: Rng, base: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def sign(rng: Rng) -> float:
     """-1 or 1."""
     return 1.0 if rng.random() < 0.5 else -1.0
+
+
+def eyes(b: Builder, joint: str, center: np.ndarray, spread: float, size: float) -> None:
+    """Two dark eyes with a white glint, looking forward from `center`."""
+    for side in (-1, 1):
+        at = center + np.array([0, side * spread, 0])
+        b.ball(joint, at, size, DARK)
+        b.ball(joint, at + size * np.array([0.55, 0.2 * side, 0.55]), 0.4 * size, WHITE)
 
 
 COMMON: dict[str, Verb] = {

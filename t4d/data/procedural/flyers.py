@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from t4d.data.procedural.body import Body, Rng, coat, color, finish, paint
+from t4d.data.procedural.body import DARK, SIDES, WHITE, Body, Rng, coat, color, eyes, finish, paint
 from t4d.data.procedural.parts import Builder
+from t4d.data.procedural.quadrupeds import quadruped_verbs
 from t4d.data.procedural.skeleton import Wave, X, Y, Z
-from t4d.data.procedural.walkers import DARK, WHITE, eyes, quadruped_verbs
-
-SIDES = (("l", 1), ("r", -1))
 
 
 def flap(amount: float, cycles: int, offset: float, fold: float = 0.5) -> list[Wave]:

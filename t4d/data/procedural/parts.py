@@ -87,7 +87,7 @@ class Builder:
     ) -> None:
         """A flat lens from root to tip that bends along its length: fins, wings, petals, ears.
 
-        `up` is roughly its flat side's normal; `point` > 0 moves the widest place towards the root and sharpens the tip.
+        `up` is roughly its flat side's normal; `point` > 0 moves the widest place towards the root and sharpens it.
         """
         root, tip = np.asarray(root, float), np.asarray(tip, float)
         length = float(np.linalg.norm(tip - root))
@@ -173,7 +173,7 @@ class Builder:
         self.mesh(vertices, _tube_faces(len(c), sides), paint, *self._rigid(joint, len(vertices)))
 
     def _blend(self, names: Sequence[str], along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Two-joint weights of points at `along` in 0..1 of a chain of equally long segments, half and half at bends."""
+        """Two-joint weights of points at `along` in 0..1 of a chain of equally long segments, halves at bends."""
         index = np.array([self.skeleton.index(n) for n in names])
         u = along * len(index) - 0.5
         low = np.clip(np.floor(u).astype(int), 0, len(index) - 1)

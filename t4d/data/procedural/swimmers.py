@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from t4d.data.procedural.body import Body, Rng, coat, color, finish, paint, sign
+from t4d.data.procedural.body import DARK, WHITE, Body, Rng, coat, color, eyes, finish, paint, sign
 from t4d.data.procedural.parts import Builder
 from t4d.data.procedural.skeleton import Wave, X, Y, Z
-from t4d.data.procedural.walkers import DARK, WHITE, eyes
 
 FISH = {  # noun: (hue or None, length, height, width, tail size, dorsal size, snout)
     "fish": (None, 1.0, 0.27, 0.13, 0.3, 0.16, 0.0),
