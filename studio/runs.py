@@ -37,11 +37,11 @@ class Workspace:
     """The studio's folder: ``<id>/`` per run, and ``private/`` (uploads, stage cache), which is never served.
 
     Args:
-        root: made if missing; None uses ``$T4D_RUNS``, else ``runs/`` of the repository.
+        root: made if missing; None uses ``$T4D_RUNS``, else ``runs/studio`` of the repository.
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = Path(root or os.environ.get("T4D_RUNS") or REPO / "runs").resolve()
+        self.root = Path(root or os.environ.get("T4D_RUNS") or REPO / "runs" / "studio").resolve()
         self.private = self.root / "private"
         self.uploads = self.private / "uploads"
         self.stages = self.private / "stages"
