@@ -4,6 +4,8 @@ All take tokens in the network's own row order "(b v t) l c" (or "(b v) (t l) c"
 same. Attention runs through torch's scaled_dot_product_attention, so memory stays linear in the tokens.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
@@ -20,6 +22,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     query, key, value = (x.view(rows, -1, heads, channels // heads).transpose(1, 2) for x in (query, key, value))
     out = F.scaled_dot_product_attention(query, key, value)
     return out.transpose(1, 2).reshape(rows, length, channels)
+
+
+def projections(attn: Attention) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """to_q, to_k, to_v and the linear layer of to_out of an attention."""
+    return cast(tuple[nn.Module, nn.Module, nn.Module, nn.Module], (attn.to_q, attn.to_k, attn.to_v, attn.to_out[0]))  # type: ignore[index]
 
 
 def pool_tokens(x: Tensor, height: int, width: int, factor: int) -> Tensor:
@@ -73,11 +80,12 @@ class MultiViewAttention(nn.Module):
         Returns:
             [B*V*T, height*width, C], without the residual.
         """
+        to_q, to_k, to_v, to_out = projections(attn)
         x = layout.gather_views(hidden_states)
         pooled = x
         if self.kv_pool > 1:
             pooled = layout.gather_views(pool_tokens(hidden_states, height, width, self.kv_pool))
-        query, key, value = attn.to_q(x), attn.to_k(pooled), attn.to_v(pooled)
+        query, key, value = to_q(x), to_k(pooled), to_v(pooled)
         out = attend(query, key, value, attn.heads)
 
         # Every frame asks the same keys, so frames fold into the query length instead of repeating keys T times.
@@ -85,7 +93,7 @@ class MultiViewAttention(nn.Module):
         key0, value0 = key.view(first)[:, 0], value.view(first)[:, 0]
         query0 = self.to_q_i2v(x).view(layout.B, -1, x.shape[-1])
         out = out + self.to_out_i2v(attend(query0, key0, value0, attn.heads)).view_as(out)
-        return layout.scatter_views(attn.to_out[0](out))
+        return layout.scatter_views(to_out(out))
 
 
 class TextImageAttention(nn.Module):
@@ -126,11 +134,12 @@ class TextImageAttention(nn.Module):
         if encoder_hidden_states is None:
             raise ValueError("cross-attention needs text tokens")
         text, image = encoder_hidden_states
-        query = attn.to_q(hidden_states)
-        out = self._read(query, attn.to_k(text), attn.to_v(text), attn.heads)
+        to_q, to_k, to_v, to_out = projections(attn)
+        query = to_q(hidden_states)
+        out = self._read(query, to_k(text), to_v(text), attn.heads)
         if self.image and image is not None:
             out = out + self._read(query, self.to_k_ip[0](image), self.to_v_ip[0](image), attn.heads)
-        return attn.to_out[0](out)
+        return to_out(out)
 
     @staticmethod
     def _read(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
@@ -212,10 +221,11 @@ class SpatioTemporalAttention(nn.Module):
 
     def _temporal(self, attn: Attention, x: Tensor, layout: Layout, length: int) -> Tensor:
         shape, channels = x.shape, x.shape[-1]
-        code = self.time_pos_embed.pe[0, : layout.T].to(x.dtype)
+        code = cast(Tensor, self.time_pos_embed.pe)[0, : layout.T].to(x.dtype)
+        to_q, to_k, to_v, to_out = projections(attn)
         x = x.view(layout.B * layout.V, layout.T, length, channels) + code[:, None]
         # Pixels and heads are adjacent, so "one sequence of T per pixel and head" is a view, not a copy.
         split = (layout.B * layout.V, layout.T, length * attn.heads, channels // attn.heads)
-        query, key, value = (project(x).view(split).transpose(1, 2) for project in (attn.to_q, attn.to_k, attn.to_v))
+        query, key, value = (project(x).view(split).transpose(1, 2) for project in (to_q, to_k, to_v))
         out = F.scaled_dot_product_attention(query, key, value)
-        return attn.to_out[0](out.transpose(1, 2).reshape(shape))
+        return to_out(out.transpose(1, 2).reshape(shape))

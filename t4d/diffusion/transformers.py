@@ -4,6 +4,8 @@ They keep diffusers' parameter names but never permute: feature maps travel chan
 view of them. Both can be checkpointed as a whole.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,10 +36,10 @@ class _Transformer(nn.Module):
 
     def __init__(self, parts: nn.Module, slot: LayoutSlot):
         super().__init__()
-        self.norm = parts.norm
-        self.proj_in = parts.proj_in
-        self.transformer_blocks = parts.transformer_blocks
-        self.proj_out = parts.proj_out
+        self.norm = cast(nn.Module, parts.norm)
+        self.proj_in = cast(nn.Module, parts.proj_in)
+        self.transformer_blocks = cast(nn.ModuleList, parts.transformer_blocks)
+        self.proj_out = cast(nn.Module, parts.proj_out)
         self.slot = slot
         self.gradient_checkpointing = False
 

@@ -75,7 +75,8 @@ def load_module(cls: type[Module], folder: str | Path, dtype: torch.dtype = torc
     if hasattr(module, "load_files"):
         module.load_files(folder)  # type: ignore[operator]
     load_strictly(module, read_folder(folder), str(folder))
-    return nn.Module.to(module, dtype).eval()
+    nn.Module.to(module, dtype)  # ModelMixin.to warns where it need not
+    return module.eval()
 
 
 def read_folder(folder: str | Path) -> dict[str, Tensor]:

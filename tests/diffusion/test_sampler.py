@@ -4,11 +4,12 @@ import itertools
 
 import pytest
 import torch
-from diffusion_dummies import oracle_model
+from diffusion_dummies import Oracle, oracle_model
 from torch import nn
 
 from t4d.diffusion.denoise import Conditioning, denoise_once
 from t4d.diffusion.free_init import butterworth, reinitialise
+from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.diffusion.schedule import PAPER_SCHEDULE, linear_alphas_cumprod
 from t4d.diffusion.schedulers import SHORT_NAMES, build_scheduler
@@ -25,6 +26,11 @@ def clip():
 
 def cameras():
     return rig((0.0, 120.0, 240.0), width=W, height=H)
+
+
+def calls_of(model: VideoModel) -> list[dict]:
+    assert isinstance(model.unet, Oracle)
+    return model.unet.calls
 
 
 def reference_of(clip):
@@ -81,8 +87,8 @@ def test_frame_0_is_clean_at_every_call_and_guidance_drops_words_and_picture(cli
     x0 = 2 * clip[None] - 1
     model = oracle_model(x0)
     run(model, clip, guidance=3.0)
-    assert len(model.unet.calls) == 6
-    for call in model.unet.calls:
+    assert len(calls_of(model)) == 6
+    for call in calls_of(model):
         assert call["sample"].shape[0] == 2
         torch.testing.assert_close(call["sample"][:, :, 0], x0[:, :, 0].expand(2, -1, -1, -1, -1))
         assert call["text"][:, 0, 0].tolist() == [0.0, 10.0]  # "" first, then the prompt
@@ -94,7 +100,7 @@ def test_mean_beta_noises_frame_0_more_at_large_times(clip):
     x0 = 2 * clip[None] - 1
     model = oracle_model(x0)
     states = run(model, clip, first_frame="mean_beta")
-    off = [(call["sample"][:, :, 0] - x0[:, :, 0]).std().item() for call in model.unet.calls]
+    off = [(call["sample"][:, :, 0] - x0[:, :, 0]).std().item() for call in calls_of(model)]
     assert all(a > b - 1e-6 for a, b in itertools.pairwise(off)) and off[0] > 1.3 * off[-1] > 0.2
     torch.testing.assert_close(states[-1].latents[:, 0], x0[0, :, 0])
 
@@ -129,7 +135,7 @@ def test_ancestral_scheduler_repeats_for_a_seed(clip):
 def test_shared_noise_correlates_frames_and_keeps_power(clip):
     model = oracle_model(torch.zeros(1, V, T, 4, H // 4, W // 4))
     run(model, clip, shared_noise=0.6)
-    noise = model.unet.calls[0]["sample"][0, :, 1:].double()
+    noise = calls_of(model)[0]["sample"][0, :, 1:].double()
     assert abs(float(noise.square().mean()) - 1) < 0.15
     assert 0.45 < float((noise[:, 0] * noise[:, 1]).mean()) < 0.75
 
@@ -137,8 +143,8 @@ def test_shared_noise_correlates_frames_and_keeps_power(clip):
 def test_cancel_stops_before_the_next_call(clip):
     model = oracle_model(2 * clip[None] - 1)
     with pytest.raises(Cancelled, match="Stopped after 2 of 6"):
-        run(model, clip, cancel=lambda: len(model.unet.calls) == 2)
-    assert len(model.unet.calls) == 2
+        run(model, clip, cancel=lambda: len(calls_of(model)) == 2)
+    assert len(calls_of(model)) == 2
 
 
 def test_guidance_and_rescale_formula():

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_views_and_frames_talk_but_only_through_the_given_layout():
 
 @torch.no_grad()
 def test_adapter_starts_as_the_identity_and_reads_frame_0():
-    unet = small_unet().eval()
+    unet: Any = small_unet().eval()
     attention = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
     assert torch.equal(attention.processor.to_q_i2v.weight, attention.to_q.weight)
     base = unet(**unet_inputs())

@@ -39,9 +39,9 @@ class SDAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         levels = len(block_out_channels)
         self.vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=tuple(block_out_channels),
+            down_block_types=("DownEncoderBlock2D",) * levels,  # type: ignore[arg-type]
+            up_block_types=("UpDecoderBlock2D",) * levels,  # type: ignore[arg-type]
+            block_out_channels=tuple(block_out_channels),  # type: ignore[arg-type]
             layers_per_block=layers_per_block,
             latent_channels=latent_channels,
             norm_num_groups=norm_num_groups,

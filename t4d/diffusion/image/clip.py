@@ -52,7 +52,7 @@ class CLIPPictureEncoder(ModelMixin, ConfigMixin):
         Returns:
             [N, 3, S, S].
         """
-        side = self.tower.config.image_size
+        side = int(self.tower.config.image_size)  # type: ignore[arg-type]
         height, width = rgb.shape[-2:]
         scale = side / min(height, width)
         size = (max(side, round(height * scale)), max(side, round(width * scale)))

@@ -25,7 +25,8 @@ class CLIPSentenceEncoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, text_config: dict[str, Any] | None = None):
         super().__init__()
-        stock = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+        stock: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072}
+        stock |= {"num_hidden_layers": 12, "num_attention_heads": 12}
         self.tower = CLIPTextModel(CLIPTextConfig(**(stock if text_config is None else dict(text_config))))
         self.tokenizer: Any = None
 
