@@ -1,9 +1,10 @@
-"""Mini's autoencoder: a latent says how a frame differs from frame 0, the decoder warps frame 0.
+"""Mini's autoencoder: a latent is the motion of a frame against frame 0, the decoder warps frame 0.
 
-The decoder turns a latent into a backward flow, a coverage change and a colour for surfaces that frame 0 does not
-show. Flow and changes are made at a small working side and enlarged; frame 0 itself is warped at full size. So
-identity and sharpness come from the object, the latent carries motion, a zero latent decodes to frame 0, and the
-decoded coverage is the mask of the generated clip.
+A latent holds the backward optical flow on a grid twice as fine as itself, companded and folded into its channels. The
+encoder estimates it from pictures; training clips have it exactly. The decoder enlarges the flow, refines it against
+frame 0, and adds what flow cannot say: coverage, light, surfaces that frame 0 does not show. Frame 0 itself is warped
+at full size. So identity and sharpness come from the object, a zero latent decodes to frame 0, and the decoded
+coverage is the mask of the generated clip.
 """
 
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 from t4d.errors import InputError
 
 GREY = 0.5
-LEAST_ALPHA = 1.0 / 255.0
+LEAST_ALPHA = 0.05  # below this coverage a pixel's own colour is not worth recovering
 FLOW_UNIT = 0.25  # network output 1 = an eighth of the picture's width: keeps the head's weights of ordinary size
+FLOW_KNEE = 0.03  # flow up to about here (two pixels of 128) enters a latent linearly, more by its logarithm
+LATENT_CHANNELS = 8  # two flow components on 2 x 2 sub-cells
 
 
 class _Residual(nn.Module):
@@ -27,12 +30,13 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
 
 
 class _Pyramid(nn.Module):
@@ -75,7 +79,7 @@ def warp_reference(reference_rgba: Tensor, decoded: Decoded) -> Tensor:
 
     Returns:
         [N, 4, H, W], not clamped. With all of `decoded` zero it is the reference, to rounding, for pictures whose
-        colour differs from grey only where they are covered.
+        colour differs from grey only where they are covered (faintly covered pixels fade a little further).
     """
     side = reference_rgba.shape[-2:]
     parts = torch.cat([decoded.flow, decoded.coverage, decoded.color], 1).float()
@@ -90,7 +94,8 @@ def warp_reference(reference_rgba: Tensor, decoded: Decoded) -> Tensor:
     moved = F.grid_sample(source, here + flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
     # moving is exact only up to rounding; where nothing moves the picture itself is taken
     moved = torch.where((flow == 0).all(1, keepdim=True), source, moved)
-    paint = moved[:, :3] / moved[:, 3:].clamp_min(LEAST_ALPHA)
+    # no gradient through the division: on a silhouette's faint rim it is hundreds of times everything else
+    paint = moved[:, :3] / moved[:, 3:].detach().clamp_min(LEAST_ALPHA)
     # a covered pixel keeps its colour whatever its coverage becomes: uncovering cannot drag the object along
     alpha = moved[:, 3:] + coverage
     return torch.cat([GREY + alpha.clamp(0, 1) * (paint + color), alpha], 1)
@@ -100,27 +105,29 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
     """Reference-conditioned RGBA autoencoder (satisfies ``ClipAutoencoder``).
 
     Args:
-        latent_channels: C.
         widths: Channels at 1/2, 1/4, 1/8 of the working side.
         working_side: Pictures are averaged down to this side for the networks; latents have an eighth of it.
         image_side: Nominal picture side, which defines ``factor``.
+        latent_scale: Standard deviation of companded flow over training frames 1.., which latents are divided by.
     """
 
     config_name = "config.json"
+    condition_channels = 64
 
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 8,
         widths: tuple[int, int, int] = (32, 64, 96),
         working_side: int = 64,
         image_side: int = 128,
+        latent_scale: float = 0.7,
     ):
         super().__init__()
         a, b, c = cast(tuple[int, int, int], tuple(widths))
         if image_side % working_side or working_side % 8:
             raise InputError(f"Working side {working_side} must be a multiple of 8 that divides {image_side}.")
-        self.latent_channels = latent_channels
+        self.latent_channels = latent_channels = LATENT_CHANNELS
+        self.latent_scale = latent_scale
         self.working_side = working_side
         self.factor = image_side * 8 // working_side
         self.encoder = _Pyramid(12, (a, b, c))
@@ -137,12 +144,6 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
         for head in (self.to_flow, self.to_parts):
             nn.init.normal_(head.weight, std=1e-2)
             nn.init.zeros_(cast(Tensor, head.bias))
-        # standard deviations over the training clips, set once after training (latents: of frames 1..)
-        self.register_buffer("latent_std", torch.ones(latent_channels))
-        self.register_buffer("condition_std", torch.ones(c))
-        self.latent_std: Tensor
-        self.condition_std: Tensor
-
     def _work(self, rgba: Tensor) -> Tensor:
         """Pictures averaged to the working side and centred, [N, 4, w, w]."""
         h, w = rgba.shape[-2:]
@@ -152,8 +153,8 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
         small = F.avg_pool2d(rgba, h // side) if h != side else rgba
         return small - small.new_tensor([GREY, GREY, GREY, 0.0]).view(4, 1, 1)
 
-    def raw_latents(self, frames: Tensor, reference: Tensor, repeat: int = 1) -> Tensor:
-        """Unscaled latents of pictures against their references.
+    def latents(self, frames: Tensor, reference: Tensor, repeat: int = 1) -> Tensor:
+        """Estimated latents of pictures against their references.
 
         Args:
             frames: [M * repeat, 4, H, H].
@@ -170,11 +171,38 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
 
         return read(frame, ref.repeat_interleave(repeat, 0)) - read(ref, ref).repeat_interleave(repeat, 0)
 
-    def decode_parts(self, raw: Tensor, reference: Tensor, repeat: int = 1) -> Decoded:
-        """Flow, coverage and colour changes of raw latents.
+    def latents_of_flow(self, flow: Tensor, coverage: Tensor) -> Tensor:
+        """Exact latents, where the flow is known.
 
         Args:
-            raw: [M * repeat, C, w/8, w/8].
+            flow: [N, 2, h, w] backward flow in -1..1 units, anything where nothing is covered.
+            coverage: [N, 1, h, w] share of each cell that the object covers.
+
+        Returns:
+            [N, C, w/8, w/8].
+        """
+        side = self.working_side // 4
+        pool = flow.shape[-1] // side
+        weight = F.avg_pool2d(coverage, pool)
+        mean = F.avg_pool2d(flow * coverage, pool)
+        # cells beside the object continue its flow, fading out, so that enlarging does not mix limbs with stillness
+        for _ in range(3):
+            near, total = F.avg_pool2d(mean, 3, 1, 1), F.avg_pool2d(weight, 3, 1, 1)
+            empty = weight < 0.02
+            mean, weight = torch.where(empty, near, mean), torch.where(empty, total, weight)
+        grid = mean / weight.clamp_min(0.02)
+        return F.pixel_unshuffle(torch.asinh(grid / FLOW_KNEE) / self.latent_scale, 2)
+
+    def flow_of_latents(self, z: Tensor) -> Tensor:
+        """Flow [N, 2, w/4, w/4] in -1..1 units that latents [N, C, w/8, w/8] hold; at most the picture's width."""
+        companded = (F.pixel_shuffle(z.float(), 2) * self.latent_scale).clamp(-4.9, 4.9)
+        return FLOW_KNEE * torch.sinh(companded)
+
+    def decode_parts(self, z: Tensor, reference: Tensor, repeat: int = 1) -> Decoded:
+        """Flow, coverage and colour changes of latents.
+
+        Args:
+            z: [M * repeat, C, w/8, w/8].
             reference: [M, 4, H, H]; each serves `repeat` consecutive latents.
             repeat: Latents of one reference.
 
@@ -183,14 +211,15 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
         """
         ref = self._work(reference)
         features = self.reference(ref)
-        at_zero = self._heads(torch.zeros_like(raw[::repeat]), ref, features, 1)
-        parts = self._heads(raw, ref, features, repeat) - at_zero.repeat_interleave(repeat, 0)
+        at_zero = self._heads(torch.zeros_like(z[::repeat]), ref, features, 1)
+        parts = self._heads(z, ref, features, repeat) - at_zero.repeat_interleave(repeat, 0)
         return Decoded(FLOW_UNIT * parts[:, :2], parts[:, 2:3], parts[:, 3:])
 
-    def _heads(self, raw: Tensor, ref: Tensor, features: tuple[Tensor, Tensor, Tensor], repeat: int) -> Tensor:
+    def _heads(self, z: Tensor, ref: Tensor, features: tuple[Tensor, Tensor, Tensor], repeat: int) -> Tensor:
         half, quarter, eighth = (x.repeat_interleave(repeat, 0) if repeat > 1 else x for x in features)
-        x = self.at_half(half + self.at_quarter(quarter + self.at_eighth(eighth + self.from_latent(raw))))
-        coarse = self.to_flow(x).float()
+        x = self.at_half(half + self.at_quarter(quarter + self.at_eighth(eighth + self.from_latent(z))))
+        told = F.interpolate(self.flow_of_latents(z), scale_factor=2, mode="bilinear", align_corners=False)
+        coarse = self.to_flow(x).float() + told / FLOW_UNIT
         # the second look: frame 0 as the coarse flow would have it, so that silhouettes are refined against it
         seen = torch.cat([F.pixel_unshuffle(ref, 2).repeat_interleave(repeat, 0), half], 1).float()
         n, _, h, w = coarse.shape
@@ -205,23 +234,22 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
     def encode(self, rgba: Tensor) -> Tensor:
         """Latents of a clip against its own frame 0; see ``ClipAutoencoder.encode``. Frame 0 is exactly zero."""
         b, v, t = rgba.shape[:3]
-        if t < 2:
-            raise InputError(f"The clip has {t} frame, the autoencoder needs frame 0 and at least one more.")
-        z = self.raw_latents(rgba[:, :, 1:].flatten(0, 2), rgba[:, :, 0].flatten(0, 1), repeat=t - 1)
-        z = (z / self.latent_std.view(-1, 1, 1)).unflatten(0, (b, v, t - 1))
+        if t == 1:  # the reference alone, as the sampler asks for it
+            return rgba.new_zeros(b, v, 1, self.latent_channels, *[self.working_side // 8] * 2)
+        z = self.latents(rgba[:, :, 1:].flatten(0, 2), rgba[:, :, 0].flatten(0, 1), repeat=t - 1)
+        z = z.unflatten(0, (b, v, t - 1))
         return torch.cat([torch.zeros_like(z[:, :, :1]), z], 2)
 
     def decode(self, z: Tensor, reference_rgba: Tensor) -> Tensor:
         """Clip of given latents; see ``ClipAutoencoder.decode``. A zero latent gives the reference."""
         b, v, t = z.shape[:3]
         reference = reference_rgba.flatten(0, 1)
-        raw = z.flatten(0, 2) * self.latent_std.view(-1, 1, 1)
-        decoded = self.decode_parts(raw, reference, repeat=t)
+        decoded = self.decode_parts(z.flatten(0, 2), reference, repeat=t)
         rgba = warp_reference(reference.repeat_interleave(t, 0), decoded)
         return rgba.clamp(0, 1).unflatten(0, (b, v, t))
 
     def condition(self, reference_rgba: Tensor) -> Tensor:
-        """Appearance of frame 0, [B, V, Cc, h, w]; see ``ClipAutoencoder.condition``."""
+        """Appearance of frame 0: its pixels at half the working side, folded into channels, [B, V, 64, w/8, w/8]."""
         b, v = reference_rgba.shape[:2]
-        features = self.reference(self._work(reference_rgba.flatten(0, 1)))[2]
-        return (features.float() / self.condition_std.view(-1, 1, 1)).unflatten(0, (b, v))
+        small = F.avg_pool2d(self._work(reference_rgba.flatten(0, 1)), 2)
+        return F.pixel_unshuffle(2 * small, 4).unflatten(0, (b, v))

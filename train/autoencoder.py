@@ -1,0 +1,207 @@
+"""Trains mini's reference-conditioned autoencoder from exact flow, coverage and colour of rendered clips.
+
+    accelerate launch train/autoencoder.py --config train/configs/mini_autoencoder.yaml --out FOLDER [key=value ...]
+
+Flow and coverage come first, colour is ramped in, and colour added where warping frame 0 explains the pixel costs
+extra: the latent is to carry motion. Calling it again with the same folder continues an unfinished run.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from t4d.data.dataset import warp
+from t4d.diffusion.autoencoders.reference import GREY, ReferenceAutoencoder, warp_reference
+from t4d.export.contact_sheet import write_contact_sheet
+from train.config import AutoencoderConfig, arguments, load_config
+from train.runs import Ema, Every, RunLog, batches, generator, load_checkpoint, save_checkpoint
+
+
+class Objective(nn.Module):
+    """The autoencoder with its loss."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.config = config
+        self.autoencoder = ReferenceAutoencoder(**config.model)
+
+    def forward(self, batch: dict[str, Tensor], noise: Tensor, ramp: float) -> dict[str, Tensor]:
+        """Losses of frames drawn from clips.
+
+        Args:
+            batch: "reference" [M, 4, H, W], "frames" [M, R, 4, H, W], "flow" [M, R, 2, h, w], "valid" [M, R, 1, h, w].
+            noise: [M * R, C, 8, 8] standard normal.
+            ramp: 0..1, how far the colour term has come in.
+        """
+        c = self.config
+        reference, frames = batch["reference"], batch["frames"].flatten(0, 1)
+        repeat = batch["frames"].shape[1]
+        valid, flow = batch["valid"].flatten(0, 1), batch["flow"].flatten(0, 1)
+        alpha = frames[:, 3:]
+        exact = self.autoencoder.latents_of_flow(flow, F.avg_pool2d(alpha, alpha.shape[-1] // flow.shape[-1]))
+        estimated = self.autoencoder.latents(frames, reference, repeat)
+        # off the object the exact latent is zero and means nothing: object cells count ten times as much
+        weight = 0.1 + 0.9 * (exact != 0)
+        latent_loss = (F.smooth_l1_loss(estimated, exact, reduction="none") * weight).mean()
+        # the decoder learns from exact latents; noise stands for what a denoiser or the encoder leaves wrong
+        decoded = self.autoencoder.decode_parts(exact + c.latent_noise * noise, reference, repeat)
+        out = warp_reference(reference.repeat_interleave(repeat, 0), decoded)
+
+        shrunk = F.avg_pool2d(decoded.flow, decoded.flow.shape[-1] // flow.shape[-1])
+        error = ((shrunk - flow).square().sum(1, keepdim=True) + 1e-6).sqrt()
+        # a step of a few cells matters as much on a thin limb as on a trunk: every valid cell counts the same
+        flow_loss = (error * valid).sum() / valid.sum().clamp_min(1)
+        alpha_loss = (out[:, 3:] - alpha).abs().mean()
+        inside = 0.2 + alpha
+        color_loss = ((out[:, :3] - frames[:, :3]).abs() * inside).mean()
+        known = F.interpolate(valid, size=decoded.color.shape[-2:], mode="nearest")
+        residual = (decoded.color.abs().mean(1, keepdim=True) * known).mean()
+        total = c.flow_weight * flow_loss + c.alpha_weight * alpha_loss + ramp * c.color_weight * color_loss
+        total = total + c.residual_weight * residual + c.latent_weight * latent_loss
+        parts = {"flow": flow_loss, "alpha": alpha_loss, "color": color_loss, "residual": residual, "latent": latent_loss}
+        return {"loss": total, **{n: t.detach() for n, t in parts.items()}}
+
+
+def draw(batch: dict[str, Tensor], config: AutoencoderConfig, g: torch.Generator) -> dict[str, Tensor]:
+    """Some views and frames of every clip; the same ones for all clips of a step."""
+    _, v, t = batch["rgba"].shape[:3]
+    views = torch.randperm(v, generator=g)[: config.views_per_clip]
+    frames = 1 + torch.randperm(t - 1, generator=g)[: config.frames_per_view]
+
+    def pick(x: Tensor) -> Tensor:
+        return x[:, views][:, :, frames].flatten(0, 1)
+
+    rgba = batch["rgba"]
+    return {
+        "reference": rgba[:, views, 0].flatten(0, 1),
+        "frames": pick(rgba),
+        "flow": pick(batch["flow"]),
+        "valid": pick(batch["flow_valid"]),
+    }
+
+
+def step_indices(start: int, stop: int, batch: int, rank: int, world: int) -> Iterator[list[int]]:
+    """Clips of every step from `start`."""
+    for step in range(start, stop):
+        first = (step * world + rank) * batch
+        yield list(range(first, first + batch))
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio of pictures in 0..1, dB."""
+    return float(-10 * torch.log10((a - b).square().mean().clamp_min(1e-10)))
+
+
+@torch.no_grad()
+def measure(autoencoder: ReferenceAutoencoder, clips: list[dict[str, Tensor]]) -> tuple[dict[str, float], list[Tensor]]:
+    """PSNR of decoded exact latents against truth, beside copying frame 0, true flow and encoded pictures; sheet rows.
+
+    "latent_error" is the encoder's squared error over the latents' power (1: no better than zero).
+    """
+    names = ("psnr", "psnr_copy", "psnr_true_flow", "psnr_in_mask", "psnr_copy_in_mask", "alpha_iou", "frame0")
+    names += ("psnr_encoded", "latent_error")
+    sums, rows = dict.fromkeys(names, 0.0), []
+    for clip in clips:
+        rgba = clip["rgba"][None]
+        z, flow0 = autoencoder.encode(rgba), clip["flow"]
+        cover = F.avg_pool2d(clip["rgba"][:, :, 3:].flatten(0, 1), rgba.shape[-1] // flow0.shape[-1])
+        exact = autoencoder.latents_of_flow(flow0.flatten(0, 1), cover).view_as(z)
+        error = float((z - exact).square().mean() / exact.square().mean().clamp_min(1e-6))
+        coded = autoencoder.decode(z, rgba[:, :, 0])[0, :, 1:]
+        out = autoencoder.decode(exact, rgba[:, :, 0])
+        truth, copy = rgba[0, :, 1:], rgba[0, :, :1].expand_as(rgba[0, :, 1:])
+        made, flow = out[0, :, 1:], clip["flow"][:, 1:].flatten(0, 1)
+        warped = warp(copy.flatten(0, 1), flow).view_as(truth)
+        mask = (truth[:, :, 3:] + copy[:, :, 3:] > 0.5).expand_as(truth[:, :, :3])
+        hard, real = made[:, :, 3] > 0.5, truth[:, :, 3] > 0.5
+        values = (
+            psnr(made[:, :, :3], truth[:, :, :3]),
+            psnr(copy[:, :, :3], truth[:, :, :3]),
+            psnr(warped[:, :, :3], truth[:, :, :3]),
+            psnr(made[:, :, :3][mask], truth[:, :, :3][mask]),
+            psnr(copy[:, :, :3][mask], truth[:, :, :3][mask]),
+            float((hard & real).sum() / (hard | real).sum().clamp_min(1)),
+            psnr(out[0, :, 0], rgba[0, :, 0]),
+            psnr(coded[:, :, :3], truth[:, :, :3]),
+            error,
+        )
+        for name, value in zip(names, values):
+            sums[name] += value / len(clips)
+        rows += [rgba[0, 0, ::2, :3], out[0, 0, ::2, :3], GREY + 0 * out[0, 0, ::2, :3] + out[0, 0, ::2, 3:] * 0.5]
+    return {n: round(s, 3) for n, s in sums.items()}, rows
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    config = load_config(AutoencoderConfig, args.config, args.overrides)
+    accelerator = Accelerator()
+    set_seed(config.seed)
+    objective = Objective(config)
+    objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    o = config.optim
+    optimiser = torch.optim.AdamW(objective.parameters(), lr=o.lr, weight_decay=o.weight_decay)
+    ema = Ema(objective, o.ema)
+    start = load_checkpoint(args.out, objective, ema, optimiser)
+    wrapped, optimiser = accelerator.prepare(objective, optimiser)
+    rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    log = RunLog(args.out / "log.jsonl", {"program": "autoencoder", "config": config.model_dump(mode="json")})
+    save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
+
+    # clips that training never reaches: the far end of the endless data
+    held_out = next(batches(config.data, config.seed, iter([list(range(900_000, 900_012))])))
+    held_out = [{n: t[i] for n, t in held_out.items() if isinstance(t, Tensor)} for i in range(12)]
+
+    def finish(step: int) -> None:
+        if not main_process:
+            return
+        save_checkpoint(args.out, step, objective, ema, optimiser)
+        averaged = ReferenceAutoencoder(**config.model)
+        prefix = "autoencoder."
+        averaged.load_state_dict({n[len(prefix) :]: t for n, t in ema.state(objective).items()})
+        averaged.save_pretrained(args.out / "autoencoder")
+        result, rows = measure(averaged, held_out)
+        print(log.flush(step, **result), flush=True)
+        write_contact_sheet(args.out / "sheet.png", torch.stack(rows).clamp(0, 1))
+
+    step = start
+    for step, batch in enumerate(
+        batches(config.data, config.seed, step_indices(start, o.steps, o.batch, rank, world)), start
+    ):
+        g = generator(config.seed, step, rank)
+        chosen = {n: t.to(accelerator.device) for n, t in draw(batch, config, g).items()}
+        count = chosen["frames"].shape[0] * chosen["frames"].shape[1]
+        shape = (count, objective.autoencoder.latent_channels, *[objective.autoencoder.working_side // 8] * 2)
+        noise = torch.randn(shape, generator=g).to(accelerator.device)
+        for group in optimiser.param_groups:
+            group["lr"] = o.lr_at(step)
+        losses = wrapped(chosen, noise, min(step / max(config.color_ramp * o.steps, 1), 1.0))
+        accelerator.backward(losses["loss"])
+        norm = accelerator.clip_grad_norm_(objective.parameters(), o.clip_norm)
+        if not torch.isfinite(losses["loss"]):
+            raise RuntimeError(f"The loss of step {step} is not finite; lower optim.lr and start from the checkpoint.")
+        if not torch.isfinite(norm):
+            raise RuntimeError(f"The gradient of step {step} is not finite; lower optim.lr and start from the checkpoint.")
+        optimiser.step()
+        optimiser.zero_grad()
+        ema.update(objective, step)
+        log.add({**{n: float(t.detach()) for n, t in losses.items()}, "grad_norm": float(norm)}, o.batch * world)
+        if (step + 1) % config.log_steps == 0 and main_process:
+            print(log.flush(step + 1, lr=o.lr_at(step)), flush=True)
+        if sheet_now() or save_now():
+            finish(step + 1)
+        if (time.time() - began) / 60 > args.max_minutes:
+            break
+    finish(step + 1)
+
+
+if __name__ == "__main__":
+    main()
