@@ -75,6 +75,12 @@ def _array(t: Tensor) -> np.ndarray:
     return t.detach().contiguous().numpy()
 
 
+def _geometry(*tensors: Tensor) -> list[np.ndarray]:
+    """Means, quats, scales, opacities as arrays [B, N, ...]; viewmats [I, 4, 4] and Ks [I, 3, 3]."""
+    *gaussians, viewmats, Ks = (_array(t) for t in tensors)
+    return [*gaussians, viewmats.reshape(-1, 4, 4), Ks.reshape(-1, 3, 3)]
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -92,8 +98,7 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         b, n, c = means.shape[0], means.shape[1], viewmats.shape[1]
         images = b * c
-        geometry = [_array(x) for x in (means, quats, scales, opacities)]
-        geometry += [_array(viewmats).reshape(images, 4, 4), _array(Ks).reshape(images, 3, 3)]
+        geometry = _geometry(means, quats, scales, opacities, viewmats, Ks)
         f32 = np.float32
         aa, eps2d = bool(options["antialiased"]), f32(options["eps2d"])
         near, far, clip = f32(options["near_plane"]), f32(options["far_plane"]), f32(options["radius_clip"])
@@ -130,20 +135,23 @@ class _Rasterize(torch.autograd.Function):
             _run(_cpu_blend.blend_range, bounds, nx, width, height, four, rows, offsets, ids, marks, part, alphas)
             pictures.append(part)
         picture = pictures[0] if len(pictures) == 1 else np.concatenate(pictures, axis=-1)
-        ctx.state = (geometry, rows, radii, conics, opac, depths, offsets, ids, marks, bounds, pictures, alphas)
+        ctx.state = (rows, radii, conics, opac, depths, offsets, ids, marks, bounds, pictures, alphas)
         ctx.plan = (b, c, n, nx, ny, total, width, height, aa, eps2d, options["append_depth"], colors.shape)
-        ctx.save_for_backward(colors)
         meta = [torch.from_numpy(x).unflatten(0, (b, c)) for x in (radii, rows[..., :2].copy(), depths, conics, opac)]
         ctx.mark_non_differentiable(*meta)
         out = torch.from_numpy(picture[..., :total]).unflatten(0, (b, c))
-        return out, torch.from_numpy(alphas).unflatten(0, (b, c)).unsqueeze(-1), *meta
+        coverage = torch.from_numpy(alphas).unflatten(0, (b, c)).unsqueeze(-1)
+        # Both pictures too, though only their memory is used: autograd then notices if someone changes them in place.
+        ctx.save_for_backward(means, quats, scales, opacities, viewmats, Ks, colors, out, coverage)
+        return out, coverage, *meta
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_picture: Tensor, v_alphas: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        geometry, rows, radii, conics, opac, depths, offsets, ids, marks, bounds, pictures, alphas = ctx.state
+        rows, radii, conics, opac, depths, offsets, ids, marks, bounds, pictures, alphas = ctx.state
         b, c, n, nx, ny, total, width, height, aa, eps2d, append_depth, color_shape = ctx.plan
-        (colors,) = ctx.saved_tensors
+        *inputs, colors, _, _ = ctx.saved_tensors
+        geometry = _geometry(*inputs)
         images, tiles = b * c, nx * ny
         f32 = np.float32
         v_out = _array(v_picture).reshape(images, height, width, total)

@@ -163,3 +163,15 @@ def test_absent_gsplat_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) ->
             eps2d=0.3,
             antialiased=False,
         )
+
+
+@pytest.mark.parametrize("changed", ["means", "color", "alpha"])
+def test_changes_in_place_before_backward_are_noticed(changed: str) -> None:
+    args, K = scene(20, width=W, height=H, dtype=torch.float32)
+    leaves = [a.clone().requires_grad_() for a in args]
+    colors, alphas, _ = draw(leaves, K, W, H, backend="cpu")
+    loss = colors.sum() + alphas.sum()
+    with torch.no_grad():
+        {"means": leaves[0], "color": colors, "alpha": alphas}[changed].add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
