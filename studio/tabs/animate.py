@@ -53,7 +53,8 @@ def build(studio: Studio) -> None:
                     with gr.Column(scale=2, min_width=220):
                         clip = _video("Generated clip, four views", "clip")
                         orbit = _video("Orbit of the asset", "orbit")
-                files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
+                with gr.Column(visible=False) as extras:
+                    files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
             history = gr.Dataset(
                 components=[gr.Textbox(visible=False)],
                 samples=[],
@@ -64,7 +65,7 @@ def build(studio: Studio) -> None:
             )
             report = gr.JSON(visible=False)
 
-    shown = [results, empty, player, clip, orbit, files]
+    shown = [results, extras, empty, player, clip, orbit, files]
 
     def show_run(run_id: str, ids: list[str]) -> dict:
         found = {run.id: run for run in studio.workspace.history(ids)}
@@ -73,6 +74,7 @@ def build(studio: Studio) -> None:
         made = studio.files(found[run_id].folder)
         return {
             results: gr.update(visible=True),
+            extras: gr.update(visible=True),
             empty: gr.update(visible=False),
             player: views.player(made.player),
             clip: str(made.clip),
@@ -107,7 +109,7 @@ def build(studio: Studio) -> None:
                 if now.preview and not previewed:
                     previewed = True
                     update |= {results: gr.update(visible=True), empty: gr.update(visible=False), clip: now.preview}
-                    update |= {player: views.WAITING_PLAYER, orbit: None, files: None}
+                    update |= {player: views.WAITING_PLAYER, orbit: None, extras: gr.update(visible=False)}
                 if not now.ended:
                     yield update
                     continue

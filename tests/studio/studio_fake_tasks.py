@@ -32,6 +32,14 @@ def animate(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[
     yield {"stage": "done", "fraction": 1.0, "message": "Finished", "result": write_run(Path(payload["out"]), prompt)}
 
 
+def animate_small(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
+    """The real pipeline with a short, small orbit video, which the page has no field for."""
+    from studio.tasks import animate as real
+
+    small = {"export": {"orbit_frames": 8, "orbit_size": 64}}
+    yield from real({**payload, "config": {**payload["config"], **small}}, cancel)
+
+
 def inspect(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
     """Refuses files whose content says so."""
     path = Path(payload["path"])

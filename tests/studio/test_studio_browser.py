@@ -52,7 +52,7 @@ def clean(watched: WatchedPage) -> None:
 def test_upload_animate_and_watch_it_move(
     chromium: Chromium, start_studio: Callable[..., tuple[Studio, str]], tmp_path: Path
 ) -> None:
-    studio, url = start_studio()
+    studio, url = start_studio(task="studio_fake_tasks:animate_small")
     watched = open_page(chromium, url)
     page = watched.page
     mine = tmp_path / "my fox.glb"
