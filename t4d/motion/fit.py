@@ -68,6 +68,7 @@ def fit_motion(
     levels: int = 5,
     lr_planes: float = 0.01,
     lr_heads: float = 3e-3,
+    fine_rate: float = 0.5,
     lambda_rec: float = 100.0,
     lambda_arap: float = 0.0,
     progressive: float = 0.75,
@@ -92,6 +93,8 @@ def fit_motion(
         images_per_step: pictures per step: all V views of as many frames as fit, at least one frame.
         space, time, features, levels: of the Hex-plane (``HexPlane``).
         lr_planes, lr_heads: Adam's learning rates.
+        fine_rate: learning rate of each finer level of the planes over that of the next coarser one, which keeps
+            neighbouring Gaussians together; without effect at one level.
         lambda_rec: weight lambda_4 of L_rec and of its coverage term.
         lambda_arap: weight lambda_6 of ARAP in the sum form (``SUM_FORM``).
         progressive: share of the iterations in which frames enter.
@@ -112,13 +115,11 @@ def fit_motion(
     gaussians = gaussians.detach()
     field = MotionField(gaussians.means, space, time, features, levels, seed)
     asset = MotionAsset(gaussians, field, frames)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": list(field.hexplane.parameters()), "lr": lr_planes},
-            {"params": list(field.heads.parameters()), "lr": lr_heads},
-        ],
-        eps=1e-15,
-    )
+    plane_groups = [
+        {"params": field.hexplane.level(level), "lr": lr_planes * fine_rate ** (levels - 1 - level)}
+        for level in range(levels)
+    ]
+    optimizer = torch.optim.Adam([*plane_groups, {"params": list(field.heads.parameters()), "lr": lr_heads}], eps=1e-15)
     rates = [group["lr"] for group in optimizer.param_groups]
     done = 0 if resume is None else _restore(field, optimizer, resume, iterations)
     neighbours = nearest_neighbours(gaussians.means) if lambda_arap else None

@@ -61,6 +61,10 @@ class HexPlane(nn.Module):
         resolution = self.resolution[axis]
         return resolution if axis == TIME else max(2, -(-resolution // 2**level))
 
+    def level(self, level: int) -> list[Tensor]:
+        """The six grids of one level; 0 is the finest."""
+        return [grid for name, grid in self.grids.items() if name.endswith(f"_{level}")]
+
     def plane(self, first: int, second: int) -> Tensor:
         """One plane at full resolution, [1, F, resolution of second, resolution of first]."""
         name = f"{'xyzt'[first]}{'xyzt'[second]}"
