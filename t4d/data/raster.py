@@ -7,8 +7,11 @@ own grid, so a pixel's samples are symmetric about its centre.
 import numba
 import numpy as np
 
+# Not all of fast-math: empty samples hold infinite depth, which "no infinities" would make undefined.
+FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def project_vertices(vertices, viewmat, K, scale, out):  # pragma: no cover (compiled)
     """World vertices [Nv, 3] to (x, y in samples, camera depth) [Nv, 3]; OpenCV camera, `scale` samples a pixel."""
     for n in range(vertices.shape[0]):
@@ -22,7 +25,7 @@ def project_vertices(vertices, viewmat, K, scale, out):  # pragma: no cover (com
         out[n, 2] = cz
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def rasterise(screen, faces, near, depth, ids, bary):  # pragma: no cover (compiled)
     """Nearest triangle of each sample.
 
@@ -75,7 +78,7 @@ def rasterise(screen, faces, near, depth, ids, bary):  # pragma: no cover (compi
                     bary[y, x, 1] = pb * z
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def resolve_color(faces, colors, ids, bary, supersample, background, rgba):  # pragma: no cover (compiled)
     """Averages the samples of each pixel over the background: rgba [4, H, W] composited colour and coverage."""
     height, width = rgba.shape[1], rgba.shape[2]
@@ -103,7 +106,7 @@ def resolve_color(faces, colors, ids, bary, supersample, background, rgba):  # p
             rgba[3, y, x] = alpha
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def visible_in(depth, ids, face, x, y, z, tolerance):  # pragma: no cover (compiled)
     """Whether the surface point (x, y in samples, depth z) of triangle `face` is the nearest one of an image.
 
@@ -120,7 +123,7 @@ def visible_in(depth, ids, face, x, y, z, tolerance):  # pragma: no cover (compi
     return False
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def resolve_flow(  # pragma: no cover (compiled)
     faces, ids, bary, screen, screen0, depth0, ids0, cell, tolerance, flow, valid
 ):
@@ -164,7 +167,7 @@ def resolve_flow(  # pragma: no cover (compiled)
             valid[0, y, x] = 1 if (2 * covered >= cell * cell and 2 * seen >= covered) else 0
 
 
-@numba.njit(cache=True, fastmath=True, nogil=True)
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def render_batch(  # pragma: no cover (compiled)
     vertices, faces, colors, viewmats, Ks, supersample, background, near, tolerance, cell, rgba, flow, valid, samples
 ):
