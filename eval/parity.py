@@ -54,6 +54,7 @@ def build(spec: dict) -> MultiViewMotionUNet:
         "out_channels": spec["shapes"]["conv_out.bias"][0],
         "strides": [2] * (levels - 1),
         "kv_pool": [1] * levels,
+        "first_up_motion_groups": 32,  # of the original implementation, whatever norm_num_groups is
         **config,
     }
     known = set(MultiViewMotionUNet._get_signature_keys(MultiViewMotionUNet)[1])

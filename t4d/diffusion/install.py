@@ -11,6 +11,7 @@ from torch import nn
 from t4d.diffusion.attention import MultiViewAttention, SpatioTemporalAttention, TextImageAttention
 from t4d.diffusion.layout import LayoutSlot
 from t4d.diffusion.transformers import MotionTransformer, SpatialTransformer
+from t4d.errors import InputError
 
 
 def first_up_norm(unet: UNetMotionModel, groups: int) -> None:
@@ -19,7 +20,10 @@ def first_up_norm(unet: UNetMotionModel, groups: int) -> None:
         norm = module.norm
         assert isinstance(norm, nn.GroupNorm)
         if norm.num_channels % groups:
-            raise ValueError(f"{norm.num_channels} channels of up_blocks.0 cannot be normed in {groups} groups")
+            raise InputError(
+                f"The {norm.num_channels} channels of up_blocks.0 cannot be normed in {groups} groups; change "
+                "first_up_motion_groups to a divisor."
+            )
         norm.num_groups = groups
 
 

@@ -41,7 +41,7 @@ class MultiViewMotionUNet(UNetMotionModel):
         strides: Downsampling from each level to the next (1 or 2).
         kv_pool: At each level, cells of this many pixels a side share one key and value in joint spatial attention.
         first_up_motion_groups: Groups of the motion-module norms of ``up_blocks.0``; the network that made the public
-            weights keeps 32 there whatever norm_num_groups is. None: as everywhere.
+            weights keeps 32 there whatever norm_num_groups is (at the paper's size both are 32). None: as everywhere.
         i2v_cond_time_zero: Give frame 0, which is clean, the embedding of time 0.
         zero_init_output: Start from a prediction of exactly zero.
     """
@@ -66,7 +66,7 @@ class MultiViewMotionUNet(UNetMotionModel):
         cond_concat_channels: int = 0,
         strides: Sequence[int] = (2, 2, 2),
         kv_pool: Sequence[int] = (1, 1, 1, 1),
-        first_up_motion_groups: int | None = 32,
+        first_up_motion_groups: int | None = None,
         i2v_cond_time_zero: bool = False,
         zero_init_output: bool = False,
     ):
@@ -76,6 +76,13 @@ class MultiViewMotionUNet(UNetMotionModel):
                 f"The network has {levels} levels but strides {tuple(strides)} and kv_pool {tuple(kv_pool)}; give "
                 f"{levels - 1} strides of 1 or 2 and {levels} pool sizes."
             )
+        for heads in (num_attention_heads, motion_num_attention_heads):
+            counts = [heads] * levels if isinstance(heads, int) else list(heads)
+            if len(counts) != levels or any(w % 2 or w % n for w, n in zip(block_out_channels, counts)):
+                raise InputError(
+                    f"Widths {tuple(block_out_channels)} do not go with heads {heads}; every width must be even and a "
+                    "multiple of its level's heads."
+                )
         # The undecorated constructor: the decorated one would write its own fields into our config.
         UNetMotionModel.__init__.__wrapped__(  # type: ignore[attr-defined]
             self,
@@ -140,7 +147,7 @@ class MultiViewMotionUNet(UNetMotionModel):
         embedding = self._embed(sample, timestep, cameras, pooled_text, layout)
         tokens = self._tokens(text, image_embeds, layout)
 
-        x = sample.flatten(0, 2)
+        x = sample.flatten(0, 2).to(self.conv_in.weight.dtype)
         if cond_concat is not None:
             if cond_concat.ndim == 5:
                 cond_concat = cond_concat[:, :, None].expand(-1, -1, layout.T, -1, -1, -1)
@@ -172,15 +179,16 @@ class MultiViewMotionUNet(UNetMotionModel):
         self, sample: Tensor, timestep: Tensor | float | int, cameras: Tensor, pooled: Tensor | None, layout: Layout
     ) -> Tensor:
         """Time plus camera embedding of every row, [B*V*T, width]."""
+        dtype = self.conv_in.weight.dtype
         time = torch.as_tensor(timestep, device=sample.device)
         time = time.reshape(time.shape + (1,) * (2 - time.ndim)).expand(layout.B, layout.V).reshape(-1)
         condition = None
         if pooled is not None:
-            condition = pooled.to(self.dtype).repeat_interleave(layout.V, dim=0)
-        camera = self.camera_embedding(cameras.reshape(-1, cameras.shape[-1]).to(self.dtype))
+            condition = pooled.to(dtype).repeat_interleave(layout.V, dim=0)
+        camera = self.camera_embedding(cameras.reshape(-1, cameras.shape[-1]).to(dtype))
 
         def at(t: Tensor) -> Tensor:
-            return self.time_embedding(self.time_proj(t).to(self.dtype), condition) + camera
+            return self.time_embedding(self.time_proj(t).to(dtype), condition) + camera
 
         if not self.config["i2v_cond_time_zero"]:
             return at(time).repeat_interleave(layout.T, dim=0)
@@ -190,13 +198,14 @@ class MultiViewMotionUNet(UNetMotionModel):
 
     def _tokens(self, text: Tensor, image_embeds: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor | None]:
         """Text tokens [B or B*V, L, D] and image tokens [B*V, M, D]."""
+        dtype = self.conv_in.weight.dtype  # self.dtype walks all parameters, which costs milliseconds
         if text.ndim == 4:
             text = text.flatten(0, 1)
         image = None
         if image_embeds is not None and self.encoder_hid_proj is not None:
-            rows = image_embeds.reshape(layout.B * layout.V, 1, -1).to(self.dtype)
+            rows = image_embeds.reshape(layout.B * layout.V, 1, -1).to(dtype)
             image = self.encoder_hid_proj([rows])[0].flatten(1, 2)
-        return text.to(self.dtype), image
+        return text.to(dtype), image
 
     def _check(
         self,

@@ -204,6 +204,8 @@ def test_wrong_inputs_are_named(name, shape):
 def test_too_long_clips_and_wrong_levels_are_refused():
     with pytest.raises(InputError, match="limit is 4"):
         small_unet(motion_max_seq_length=4)(**unet_inputs())
+    with pytest.raises(InputError, match="multiple of its level's heads"):
+        small_unet(num_attention_heads=3)
     with pytest.raises(InputError, match="3 strides"):
         small_unet(strides=(2, 2))
 
