@@ -16,7 +16,7 @@ import torch
 from t4d import steps
 from t4d.config import Config
 from t4d.diffusion import model
-from t4d.errors import Cancelled
+from t4d.errors import Cancelled, InputError
 from t4d.export.manifest import RunRecorder
 from t4d.geometry.object3d import object_files
 from t4d.prompt import checked_prompt
@@ -112,6 +112,8 @@ def animate(request: AnimateRequest, cancel: Callable[[], bool] = lambda: False)
         Cancelled: ``cancel`` returned True.
     """
     prompt = checked_prompt(request.prompt)
+    if not request.path.is_file():
+        raise InputError(f"{request.path.name} does not exist or is not a file; give the path of a 3D file.")
     request.out.mkdir(parents=True, exist_ok=True)
     clock = _Clock()
     job = _run(request, prompt)
