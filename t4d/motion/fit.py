@@ -70,7 +70,7 @@ def fit_motion(
     lr_heads: float = 3e-3,
     fine_rate: float = 0.5,
     lambda_rec: float = 100.0,
-    lambda_arap: float = 0.0,
+    lambda_arap: float = 0.2,
     progressive: float = 0.75,
     coarse: float = 0.4,
     seed: int = 0,
