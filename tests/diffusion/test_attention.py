@@ -1,6 +1,7 @@
 """The three attentions against slow twins that follow the formulas one frame, pixel and head at a time."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def softmax_attention(query, key, value):
     return torch.cat(out, dim=-1)
 
 
-def attention(cross=None):
+def attention(cross=None) -> Any:
     return Attention(query_dim=C, heads=HEADS, dim_head=C // HEADS, cross_attention_dim=cross).double()
 
 
