@@ -1,6 +1,6 @@
 """Stage Two on truth: how much of the motion the fit recovers, judged from viewpoints it never saw.
 
-    python -m eval.stage2_truth [--clips Fox:Run,...] [--out eval/results/stage2_truth.json] [--sheets FOLDER]
+    python -m eval.stage2_truth [--clips Fox:Run,...] [--set stage2.KEY=VALUE] [--out eval/results/stage2_truth.json] [--sheets FOLDER]
 
 Truth. The 16 frames of a clip are taken uniformly over one loop (i/16 of its duration); frame 0 is the static object,
 normalised so that the whole clip stays in view. Pictures of the posed mesh are ray cast with 2 x 2 samples a pixel.
@@ -14,7 +14,6 @@ at least 0.5. off/moved: mean distance of the Gaussians from the truth, fitted a
 """
 
 import argparse
-import inspect
 import json
 import platform
 import time
@@ -26,6 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from t4d.config import Config
 from t4d.geometry.camera import Camera, orbit_camera, rig
 from t4d.geometry.normalise import Normaliser
 from t4d.geometry.object3d import load_object
@@ -37,6 +37,7 @@ from t4d.paths import shared_dir
 from t4d.splat.binding import bind_gaussians
 from t4d.splat.gaussians import Gaussians, stack_gaussians
 from t4d.splat.render import render_gaussians
+from t4d.steps import fit_options
 
 CLIPS = ("Fox:Run", "Trex:TRex_Run", "Frog:Frog_Jump", "Clownfish:Swimming_Fast", "RobotExpressive:Dance")
 FRAMES, SIZE, COUNT = 16, 128, 8000
@@ -138,12 +139,14 @@ def main() -> None:
     parser.add_argument("--clips", default=",".join(CLIPS), help="FILE:CLIP, ...")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of fit_motion")
+    parser.add_argument("--preset", default="mini", help="the configuration whose Stage Two is judged")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. stage2.iterations=600")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "stage2_truth.json")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets: truth, fit, oracle, static")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    options = {key: json.loads(value) for key, value in (item.split("=", 1) for item in arguments.set)}
+    config = Config.load(arguments.preset, arguments.set)
+    options = fit_options(config.stage2)
     cameras, judges = rig(width=SIZE, height=SIZE), held_out_cameras()
 
     rows = []
@@ -172,15 +175,10 @@ def main() -> None:
                 shown = [pictures] + [render_gaussians(g, judges) for g in (fitted, truth.oracle, still)]
             contact_sheet(arguments.sheets / f"{name}.png", shown)
     print(f"{sum(row['passed'] for row in rows)} of {len(rows)} clips reach a share of {GATE}")
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(fit_motion).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("resume", "seed")
-    }
     report = {
         "rows": rows,
         "gate": GATE,
-        "config": {**defaults, **options, "gaussians": COUNT, "frames": FRAMES, "size": SIZE},
+        "config": {**config.stage2.model_dump(), "gaussians": COUNT, "frames": FRAMES, "size": SIZE},
         "seed": arguments.seed,
         "threads": arguments.threads,
         "light": "baked in frame 0, travels with the surface",

@@ -63,10 +63,14 @@ class StageTwoConfig(_Section):
     spatial_resolution: int = Field(100, ge=4, le=512, description="Hex-plane resolution along x, y and z.")
     time_resolution: int = Field(8, ge=2, le=128, description="Hex-plane resolution along t.")
     features: int = Field(16, ge=1, le=128, description="Hex-plane feature width.")
-    lr_planes: float = Field(0.01, gt=0, le=1, description="Adam learning rate of the Hex-planes.")
-    lr_heads: float = Field(1e-4, gt=0, le=1, description="Adam learning rate of the three heads.")
+    levels: int = Field(5, ge=1, le=8, description="Scales that parametrise a plane; 1 is the plane itself (paper).")
+    lr_planes: float = Field(0.01, gt=0, le=1, description="Adam learning rate of the Hex-planes (coarsest level).")
+    lr_heads: float = Field(3e-3, gt=0, le=1, description="Adam learning rate of the three heads.")
+    fine_rate: float = Field(0.5, gt=0, le=1, description="Learning rate of a finer level over the next coarser one.")
     lambda_rec: float = Field(100.0, ge=0, description="lambda_4, weight of L_rec (Eq. 10).")
-    lambda_arap: float = Field(0.0, ge=0, description="lambda_6, weight of ARAP.")
+    lambda_arap: float = Field(0.2, ge=0, description="lambda_6, weight of ARAP, over all iterations.")
+    progressive: float = Field(0.75, ge=0, le=1, description="Share of the iterations in which frames enter in order.")
+    coarse: float = Field(0.4, ge=0, le=1, description="Share of the iterations on pictures of half size.")
 
 
 class ExportConfig(_Section):

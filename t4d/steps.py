@@ -6,6 +6,7 @@ Frames: world z up; clips are [V, T, ...] over mid-grey; see `t4d.pipeline` for 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from t4d.config import Config, GeometryConfig
+from t4d.config import Config, GeometryConfig, StageTwoConfig
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.diffusion.segmenter import BackgroundSegmenter
@@ -30,6 +31,9 @@ from t4d.motion.fit import fit_motion
 from t4d.splat.binding import bind_gaussians
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.render import render_gaussians
+from t4d.stages import write_atomically
+
+CHECKPOINT_EVERY = 50
 
 
 @dataclass(frozen=True)
@@ -133,20 +137,29 @@ def fit(folder: Path, prepared: Path, clip: Path, config: Config) -> Iterator[St
     gaussians = Gaussians.from_state_dict(load_file(prepared / "gaussians.safetensors")).to(device)
     tensors = load_file(clip / "clip.safetensors")
     yield Step(0.0, "Starting the motion fit")
-    state = None
+    state, checkpoint = None, folder / "checkpoint.safetensors"  # outlives a kill, see `t4d.stages`
     for state in fit_motion(
         gaussians,
         cameras_of(config.geometry, config.stage1.size),
         tensors["rgb"].float().to(device),
         tensors["mask"].float().to(device),
-        iterations=settings.iterations,
-        images_per_step=settings.images_per_step,
         seed=config.seed,
         backend=config.splat.backend,
+        resume=load_file(checkpoint) if checkpoint.is_file() else None,
+        **fit_options(settings),
     ):
+        if state.iteration % CHECKPOINT_EVERY == 0 and state.iteration < state.total:
+            write_atomically(checkpoint, partial(save_file, state.checkpoint()))
         yield Step(state.iteration / state.total, f"Fitting motion, step {state.iteration} of {state.total}")
     assert state is not None
     state.asset.save(folder / "asset.safetensors")
+
+
+def fit_options(settings: StageTwoConfig) -> dict[str, Any]:
+    """The arguments of `fit_motion` that a configuration holds."""
+    options = settings.model_dump()
+    side = options.pop("spatial_resolution")
+    return {"space": (side, side, side), "time": options.pop("time_resolution"), **options}
 
 
 def export(out: Path, prompt: str, config: Config) -> Iterator[Step]:
