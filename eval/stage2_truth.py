@@ -1,6 +1,6 @@
 """Stage Two on truth: how much of the motion the fit recovers, judged from viewpoints it never saw.
 
-    python -m eval.stage2_truth [--clips Fox:Run,...] [--set stage2.KEY=VALUE] [--out eval/results/stage2_truth.json] [--sheets FOLDER]
+    python -m eval.stage2_truth [--clips Fox:Run,...] [--set stage2.KEY=VALUE] [--out FILE] [--sheets FOLDER]
 
 Truth. The 16 frames of a clip are taken uniformly over one loop (i/16 of its duration); frame 0 is the static object,
 normalised so that the whole clip stays in view. Pictures of the posed mesh are ray cast with 2 x 2 samples a pixel.
