@@ -35,7 +35,7 @@ SHOWN = (
 def bounds(key: str) -> dict[str, Any]:
     """``minimum``, ``maximum``, ``integer`` and ``description`` of a ``section.field``."""
     section, name = key.split(".")
-    field = type(getattr(Config(), section)).model_fields[name]
+    field = type(Config.model_fields[section].default).model_fields[name]
     found: dict[str, Any] = {"minimum": None, "maximum": None}
     for part in field.metadata:
         if isinstance(part, annotated_types.Ge):

@@ -63,8 +63,6 @@ def execute(target: str, payload: Mapping[str, Any], folder: str, cancel: Callab
 def serve(connection: Connection) -> None:
     """Main loop of the worker process: jobs come in, messages go out; ends when the web process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the web process decides
-    if hasattr(os, "nice"):
-        os.nice(5)  # the page stays responsive while a job uses every core
     jobs: queue.SimpleQueue[dict] = queue.SimpleQueue()
     cancelled: set[str] = set()
     threading.Thread(target=_listen, args=(connection, jobs, cancelled), daemon=True).start()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -101,14 +102,15 @@ def test_a_job_that_fails_shows_one_sentence_and_the_next_works(
 def test_what_can_be_judged_here_is_refused_here(visitor: Client, tmp_path: Path) -> None:
     assert "No object is chosen" in report(animate(visitor, "a box hops"))["message"]
     upload(visitor, tmp_path)
-    for changes, part in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"prompt": "   "}, "The prompt is empty"),
         ({"prompt": "x" * 301}, "The prompt has 301 characters"),
         ({"prompt": "a", "seed": -1}, "'seed' = -1"),
         ({"prompt": "a", "seed": 2**31}, "'seed'"),
         ({"prompt": "a", "given": (0, 2.0, 8000, 300)}, "'stage1.steps' = 0"),
         ({"prompt": "a", "given": (25, 2.0, 8000, None)}, "'Fit iterations' is empty"),
-    ):
+    ]
+    for changes, part in cases:
         found = report(animate(visitor, **changes))
         assert found["state"] == "refused" and part in found["message"], changes
 

@@ -2,16 +2,20 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from studio.inline import InlineJobs
 from studio.job import Job, Snapshot
 from studio.jobs import Jobs
 from t4d.errors import InputError
+from t4d.paths import REPO
 
 TASK = "studio_fake_tasks:animate"
 
@@ -131,6 +135,32 @@ def test_closing_ends_every_job_and_the_process(tmp_path: Path) -> None:
         os.kill(pid, 0)
     with pytest.raises(InputError, match="shutting down"):
         submit(runner, "late", tmp_path)
+
+
+def test_the_worker_ends_when_the_web_process_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, sys\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "from studio.jobs import Jobs\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = Jobs()\n"
+        "    out = pathlib.Path(sys.argv[1])\n"
+        "    job = jobs.submit('studio_fake_tasks:animate', {'prompt': 'hang', 'out': str(out)}, out)\n"
+        "    next(s for s in job.watch(0.1) if s.fraction >= 0.375)\n"
+        "    print(jobs.worker_pid, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    script = tmp_path / "web.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(REPO)}
+    )
+    assert done.returncode == -9, done.stderr
+    end = time.monotonic() + 10
+    while psutil.pid_exists(int(done.stdout)) and psutil.Process(int(done.stdout)).status() != "zombie":
+        assert time.monotonic() < end, "the worker runs on without its web process"
+        time.sleep(0.1)
 
 
 def test_inline_jobs_behave_alike(tmp_path: Path) -> None:
