@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
 
@@ -67,7 +68,13 @@ class Objective(nn.Module):
         residual = (decoded.color.abs().mean(1, keepdim=True) * known).mean()
         total = c.flow_weight * flow_loss + c.alpha_weight * alpha_loss + ramp * c.color_weight * color_loss
         total = total + c.residual_weight * residual + c.latent_weight * latent_loss
-        parts = {"flow": flow_loss, "alpha": alpha_loss, "color": color_loss, "residual": residual, "latent": latent_loss}
+        parts = {
+            "flow": flow_loss,
+            "alpha": alpha_loss,
+            "color": color_loss,
+            "residual": residual,
+            "latent": latent_loss,
+        }
         return {"loss": total, **{n: t.detach() for n, t in parts.items()}}
 
 
@@ -185,11 +192,13 @@ def main() -> None:
             group["lr"] = o.lr_at(step)
         losses = wrapped(chosen, noise, min(step / max(config.color_ramp * o.steps, 1), 1.0))
         accelerator.backward(losses["loss"])
-        norm = accelerator.clip_grad_norm_(objective.parameters(), o.clip_norm)
+        norm = cast(Tensor, accelerator.clip_grad_norm_(objective.parameters(), o.clip_norm))
         if not torch.isfinite(losses["loss"]):
             raise RuntimeError(f"The loss of step {step} is not finite; lower optim.lr and start from the checkpoint.")
         if not torch.isfinite(norm):
-            raise RuntimeError(f"The gradient of step {step} is not finite; lower optim.lr and start from the checkpoint.")
+            raise RuntimeError(
+                f"The gradient of step {step} is not finite; lower optim.lr and start from the checkpoint."
+            )
         optimiser.step()
         optimiser.zero_grad()
         ema.update(objective, step)

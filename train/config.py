@@ -19,14 +19,18 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Training clips, rendered on the fly by `t4d.data.dataset.ClipDataset`."""
 
-    rigs: Path | None = Field(None, description="Folder of rig packs (train/dataset.py pack); none: procedural only.")
-    cache: Path | None = Field(None, description="Folder of rendered clips (train/dataset.py cache) to cycle through.")
-    side: int = Field(64, ge=16, le=512, multiple_of=8, description="Picture side, pixels.")
-    views: int = Field(4, ge=1, le=16, description="V.")
-    frames: int = Field(16, ge=2, le=64, description="T, frame 0 included.")
-    procedural_fraction: float = Field(0.3, ge=0, le=1, description="Share of procedural objects.")
-    clips: int = Field(0, ge=0, description="Cycle through this many clips (memorisation test); 0: endless.")
-    workers: int = Field(1, ge=0, le=64, description="Rendering processes per training process.")
+    rigs: Path | None = Field(
+        default=None, description="Folder of rig packs (train/dataset.py pack); none: procedural only."
+    )
+    cache: Path | None = Field(
+        default=None, description="Folder of rendered clips (train/dataset.py cache) to cycle through."
+    )
+    side: int = Field(default=64, ge=16, le=512, multiple_of=8, description="Picture side, pixels.")
+    views: int = Field(default=4, ge=1, le=16, description="V.")
+    frames: int = Field(default=16, ge=2, le=64, description="T, frame 0 included.")
+    procedural_fraction: float = Field(default=0.3, ge=0, le=1, description="Share of procedural objects.")
+    clips: int = Field(default=0, ge=0, description="Cycle through this many clips (memorisation test); 0: endless.")
+    workers: int = Field(default=1, ge=0, le=64, description="Rendering processes per training process.")
 
 
 class OptimConfig(_Section):
@@ -35,11 +39,11 @@ class OptimConfig(_Section):
     steps: int = Field(ge=1, description="Optimiser steps of the whole schedule.")
     batch: int = Field(ge=1, description="Clips per step and process.")
     lr: float = Field(gt=0, le=1, description="Peak learning rate.")
-    schedule: Literal["cosine", "constant_with_warmup"] = Field("cosine", description="After warm-up.")
-    warmup: int = Field(500, ge=0, description="Linear warm-up steps.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW weight decay.")
-    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm.")
-    ema: float = Field(0.999, ge=0, lt=1, description="EMA decay.")
+    schedule: Literal["cosine", "constant_with_warmup"] = Field(default="cosine", description="After warm-up.")
+    warmup: int = Field(default=500, ge=0, description="Linear warm-up steps.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="AdamW weight decay.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Largest gradient norm.")
+    ema: float = Field(default=0.999, ge=0, lt=1, description="EMA decay.")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (0-based): warm-up, then cosine to 2 % of the peak, or constant."""
@@ -56,10 +60,10 @@ class OptimConfig(_Section):
 class RunConfig(_Section):
     """What both programs share."""
 
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of data order, noise and initial weights.")
-    save_minutes: float = Field(3.0, gt=0, description="Minutes between checkpoints.")
-    sheet_minutes: float = Field(5.0, gt=0, description="Minutes between contact sheets.")
-    log_steps: int = Field(20, ge=1, description="Steps between lines of log.jsonl.")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of data order, noise and initial weights.")
+    save_minutes: float = Field(default=3.0, gt=0, description="Minutes between checkpoints.")
+    sheet_minutes: float = Field(default=5.0, gt=0, description="Minutes between contact sheets.")
+    log_steps: int = Field(default=20, ge=1, description="Steps between lines of log.jsonl.")
     data: DataConfig = DataConfig()
     optim: OptimConfig
 
@@ -68,15 +72,19 @@ class AutoencoderConfig(RunConfig):
     """`train/autoencoder.py`."""
 
     model: dict[str, Any] = Field(default_factory=dict, description="Arguments of ReferenceAutoencoder.")
-    views_per_clip: int = Field(3, ge=1, description="Views drawn of every clip.")
-    frames_per_view: int = Field(6, ge=1, description="Frames, besides frame 0, drawn of every view.")
-    latent_noise: float = Field(0.15, ge=0, le=2, description="Noise on the decoder's latents.")
-    flow_weight: float = Field(4.0, ge=0, description="Weight of the flow error, picture widths / 2.")
-    alpha_weight: float = Field(1.0, ge=0, description="Weight of the coverage error.")
-    color_weight: float = Field(1.0, ge=0, description="Weight of the colour error.")
-    residual_weight: float = Field(0.2, ge=0, description="Weight of colour added where warping can explain the pixel.")
-    latent_weight: float = Field(1.0, ge=0, description="Weight of the encoder's error against exact latents.")
-    color_ramp: float = Field(0.2, ge=0, le=1, description="Share of the steps over which the colour term comes in.")
+    views_per_clip: int = Field(default=3, ge=1, description="Views drawn of every clip.")
+    frames_per_view: int = Field(default=6, ge=1, description="Frames, besides frame 0, drawn of every view.")
+    latent_noise: float = Field(default=0.15, ge=0, le=2, description="Noise on the decoder's latents.")
+    flow_weight: float = Field(default=4.0, ge=0, description="Weight of the flow error, picture widths / 2.")
+    alpha_weight: float = Field(default=1.0, ge=0, description="Weight of the coverage error.")
+    color_weight: float = Field(default=1.0, ge=0, description="Weight of the colour error.")
+    residual_weight: float = Field(
+        default=0.2, ge=0, description="Weight of colour added where warping can explain the pixel."
+    )
+    latent_weight: float = Field(default=1.0, ge=0, description="Weight of the encoder's error against exact latents.")
+    color_ramp: float = Field(
+        default=0.2, ge=0, le=1, description="Share of the steps over which the colour term comes in."
+    )
 
 
 class Curriculum(_Section):
@@ -91,20 +99,39 @@ class Curriculum(_Section):
 class StageOneTrainConfig(RunConfig):
     """`train/stage1.py`."""
 
-    weights: str = Field("", description="Start from these (a VideoModel folder or 'public'); empty: from `model`.")
-    autoencoder: Path | None = Field(None, description="Trained autoencoder (train/autoencoder.py); mini only.")
+    weights: str = Field(
+        default="", description="Start from these (a VideoModel folder or 'public'); empty: from `model`."
+    )
+    autoencoder: Path | None = Field(default=None, description="Trained autoencoder (train/autoencoder.py); mini only.")
     model: dict[str, Any] = Field(default_factory=dict, description="Arguments of MultiViewMotionUNet.")
     text: dict[str, Any] = Field(default_factory=dict, description="Arguments of MiniTextEncoder.")
     image: dict[str, Any] = Field(default_factory=dict, description="Arguments of MiniImageEncoder.")
     scheduler: dict[str, Any] = Field(default_factory=dict, description="Diffusion schedule, DDIMScheduler's fields.")
-    prediction: Literal["epsilon", "sample", "v_prediction"] = Field("sample", description="What the network predicts.")
-    trainable: tuple[str, ...] = Field((), description="Parameter name parts that train; empty: everything.")
-    text_dropout: float = Field(0.1, ge=0, le=1, description="Share of captions replaced by the empty sentence.")
-    first_frame_noise: bool = Field(False, description="Eq. 2: noise frame 0 too (no effect on a zero mini latent).")
-    guidance: float = Field(2.0, ge=0, description="Guidance written into the shipped model.")
-    turn_views: float = Field(0.3, ge=0, le=1, description="Share of clips turned by a quarter circle: views rotate.")
-    curriculum: tuple[Curriculum, ...] = Field((), description="Stages of growing clips; empty: whole clips throughout.")
-    label: str = Field("mini", description="Label of the shipped model.")
+    prediction: Literal["epsilon", "sample", "v_prediction"] = Field(
+        default="sample", description="What the network predicts."
+    )
+    trainable: tuple[str, ...] = Field(default=(), description="Parameter name parts that train; empty: everything.")
+    text_dropout: float = Field(
+        default=0.1, ge=0, le=1, description="Share of captions replaced by the empty sentence."
+    )
+    first_frame_noise: bool = Field(
+        default=False, description="Eq. 2: noise frame 0 too (no effect on a zero mini latent)."
+    )
+    shared_noise: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the noise's power that all frames have in common, also in sampling.",
+    )
+    guidance: float = Field(default=2.0, ge=0, description="Guidance written into the shipped model.")
+    turn_views: float = Field(
+        default=0.3, ge=0, le=1, description="Share of clips turned by a quarter circle: views rotate."
+    )
+    curriculum: tuple[Curriculum, ...] = Field(
+        default=(), description="Stages of growing clips; empty: whole clips throughout."
+    )
+    sheet_clips: int = Field(default=4, ge=0, description="Clips on a contact sheet.")
+    label: str = Field(default="mini", description="Label of the shipped model.")
 
 
 def load_config(cls: type[T], path: Path, overrides: list[str]) -> T:

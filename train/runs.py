@@ -24,8 +24,14 @@ def clips(config: DataConfig, seed: int) -> Dataset:
     if config.cache is not None:
         return CachedClips(config.cache)
     fraction = config.procedural_fraction if config.rigs is not None else 1.0
-    sizes = {"side": config.side, "views": config.views, "frames": config.frames}
-    return ClipDataset(config.rigs, procedural_fraction=fraction, seed=seed, **sizes)
+    return ClipDataset(
+        config.rigs,
+        side=config.side,
+        views=config.views,
+        frames=config.frames,
+        procedural_fraction=fraction,
+        seed=seed,
+    )
 
 
 def batches(config: DataConfig, seed: int, indices: Iterator[list[int]]) -> Iterator[dict[str, Any]]:
@@ -79,7 +85,7 @@ class Ema:
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's state dict with averaged parameters."""
-        return {n: self.average.get(n, t) for n, t in module.state_dict().items()}
+        return {**module.state_dict(), **self.average}
 
 
 def save_checkpoint(folder: Path, step: int, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer) -> None:

@@ -25,12 +25,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
-from t4d.diffusion.interfaces import ClipAutoencoder
 from t4d.diffusion.image.mini import MiniImageEncoder
+from t4d.diffusion.interfaces import ClipAutoencoder, ImageEncoder, TextEncoder
 from t4d.diffusion.losses import diffusion_loss
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
-from t4d.diffusion.schedule import PAPER_SCHEDULE, FirstFrameNoise, noisy_clip
+from t4d.diffusion.schedule import PAPER_SCHEDULE, FirstFrameNoise, PredictionType, noisy_clip
 from t4d.diffusion.text.mini import MiniTextEncoder
 from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.diffusion.weights import load_module
@@ -47,7 +47,9 @@ def build(config: StageOneTrainConfig) -> VideoModel:
     if config.weights:
         model = VideoModel.load(config.weights)
         if model.prediction_type != config.prediction:
-            raise InputError(f"{config.weights} predicts {model.prediction_type}; set prediction={model.prediction_type}.")
+            raise InputError(
+                f"{config.weights} predicts {model.prediction_type}; set prediction={model.prediction_type}."
+            )
         model.scheduler_config, model.label = {**model.scheduler_config, **config.scheduler}, config.label
         return model
     if config.autoencoder is None:
@@ -76,7 +78,7 @@ class Objective(nn.Module):
         self.unet = model.unet
         self.text_encoder = cast(nn.Module, model.text_encoder)
         self.image_encoder = cast(nn.Module, model.image_encoder)
-        self.kind = model.prediction_type
+        self.kind: PredictionType = model.prediction_type
         self.noise_first = FirstFrameNoise() if config.first_frame_noise else None
         self.register_buffer("alphas_cumprod", model.alphas_cumprod, persistent=False)
         self.alphas_cumprod: Tensor
@@ -84,9 +86,16 @@ class Objective(nn.Module):
             parameter.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
 
     def forward(
-        self, z: Tensor, reference: Tensor, appearance: Tensor | None, cameras: Tensor, captions: list[str], noise: Tensor,
-        t: Tensor, generator: torch.Generator,
-    ) -> Tensor:  # fmt: skip
+        self,
+        z: Tensor,
+        reference: Tensor,
+        appearance: Tensor | None,
+        cameras: Tensor,
+        captions: list[str],
+        noise: Tensor,
+        t: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
         """L_diff (Eq. 3) at times t.
 
         Args:
@@ -100,8 +109,8 @@ class Objective(nn.Module):
             generator: For Eq. 2's random scale.
         """
         z_t = noisy_clip(z, noise, t, self.alphas_cumprod, self.noise_first, generator)
-        text, pooled = self.text_encoder.encode(captions)
-        image = self.image_encoder.encode(reference)
+        text, pooled = cast(TextEncoder, self.text_encoder).encode(captions)
+        image = cast(ImageEncoder, self.image_encoder).encode(reference)
         # on CPUs the fused attention's backward pass takes twice as long as the plain one's
         fused = sdpa_kernel(SDPBackend.MATH) if z.device.type == "cpu" else nullcontext()
         with fused:
@@ -161,16 +170,17 @@ def latents(autoencoder: ClipAutoencoder, rgba: Tensor, flow: Tensor) -> Tensor:
 
 @torch.no_grad()
 def show(model: VideoModel, config: StageOneTrainConfig, path: Path) -> None:
-    """Contact sheet: four clips of held-out indices, each truth above a sample with the model's guidance."""
+    """Contact sheet: clips of indices that training never reaches, each truth above a sample in two views."""
     data = config.data
     source = ClipDataset(data.rigs, procedural_fraction=0.3 if data.rigs else 1.0, side=data.side, seed=config.seed)
     cameras, rows = rig(width=data.side, height=data.side), []
-    for i in range(4):
+    for i in range(config.sheet_clips):
         clip = source[900_000 + i]
         for state in sample_clip(model, clip["rgba"][:, 0], cameras, clip["caption"], steps=12, seed=i):
             if state.clip_rgba is not None:
                 rows += [clip["rgba"][0, ::2, :3], state.clip_rgba[0, ::2, :3], state.clip_rgba[1, ::2, :3]]
-    write_contact_sheet(path, torch.stack(rows))
+    if rows:
+        write_contact_sheet(path, torch.stack(rows))
 
 
 def main() -> None:
@@ -185,7 +195,7 @@ def main() -> None:
     ema = Ema(objective, o.ema)
     start = load_checkpoint(args.out, objective, ema, optimiser)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
-    autoencoder = cast(nn.Module, model.autoencoder).to(accelerator.device).requires_grad_(False)
+    cast(nn.Module, model.autoencoder).to(accelerator.device).requires_grad_(False)
     rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     facts = {"program": "stage1", "parameters": sum(p.numel() for p in trained), "processes": world}
     log = RunLog(args.out / "log.jsonl", {**facts, "config": config.model_dump(mode="json")}) if main_process else None
@@ -195,7 +205,7 @@ def main() -> None:
         save_checkpoint(args.out, step, objective, ema, optimiser)
         now = {n: t.clone() for n, t in objective.state_dict().items()}
         objective.load_state_dict(ema.state(objective))
-        model.meta.update(steps=step, seed=config.seed)
+        model.meta.update(steps=step, seed=config.seed, shared_noise=config.shared_noise)
         model.save(args.out / "model")
         if sheet:
             objective.eval()
@@ -211,7 +221,9 @@ def main() -> None:
         with torch.no_grad(), accelerator.autocast():
             z = latents(model.autoencoder, rgba, chosen["flow"].to(accelerator.device)).float()
             appearance = model.autoencoder.condition(rgba[:, :, 0])
-        noise = torch.randn(z.shape, generator=g).to(z)
+        noise = torch.randn(z.shape, generator=g)
+        common = torch.randn(z[:, :, :1].shape, generator=g)
+        noise = (config.shared_noise**0.5 * common + (1 - config.shared_noise) ** 0.5 * noise).to(z)
         t = torch.randint(0, len(objective.alphas_cumprod), (len(z),), generator=g).to(z.device)
         for group in optimiser.param_groups:
             group["lr"] = o.lr_at(step)
@@ -219,7 +231,7 @@ def main() -> None:
         if not torch.isfinite(loss):
             raise RuntimeError(f"The loss of step {step} is not finite; lower optim.lr and start from the checkpoint.")
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(trained, o.clip_norm)
+        norm = cast(Tensor, accelerator.clip_grad_norm_(trained, o.clip_norm))
         optimiser.step()
         optimiser.zero_grad()
         ema.update(objective, step)

