@@ -4,7 +4,7 @@ Neither the paper nor Animate3D's pipeline orders a segmenter, and Stage Two can
 autoencoders without an alpha channel: distance in CIE Lab from the known background with hysteresis, linked in time.
 """
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,8 @@ class BackgroundSegmenter:
             previous = reference_alpha[view, 0].cpu().numpy() > 0.5
             masks[view, 0, 0] = previous
             for frame in range(1, frames):
-                labels, count = ndimage.label(distance[view, frame] > self.low)
+                labels = np.zeros((height, width), np.int32)
+                count = cast(int, ndimage.label(distance[view, frame] > self.low, output=labels))
                 near = ndimage.binary_dilation(previous, iterations=reach)
                 strong = np.bincount(labels[distance[view, frame] > self.high], minlength=count + 1) > 0
                 linked = np.bincount(labels[near], minlength=count + 1) > 0
