@@ -61,7 +61,7 @@ def test_the_web_process_never_imports_torch() -> None:
         "heavy = {'torch', 'numba', 'diffusers', 'transformers', 'trimesh'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
 
 
