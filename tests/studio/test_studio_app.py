@@ -142,10 +142,10 @@ def test_one_visitor_cannot_cancel_or_see_another(served: tuple[Studio, str], tm
 def test_a_refused_upload_names_the_cause_and_is_deleted(
     visitor: Client, served: tuple[Studio, str], tmp_path: Path
 ) -> None:
-    card = upload(visitor, tmp_path, "box.glb", b"bad bytes")
-    assert "box.glb holds no triangles" in card and "t4d-error" in card
+    card = upload(visitor, tmp_path, "torn.glb", b"bad bytes")
+    assert "torn.glb holds no triangles" in card and "t4d-error" in card
     assert "is not a 3D file" in upload(visitor, tmp_path, "notes.pdf", b"%PDF")
-    assert not list(served[0].workspace.uploads.rglob("box.glb"))
+    assert not list(served[0].workspace.uploads.rglob("torn.glb"))
     assert "12 triangles" in upload(visitor, tmp_path)
 
 
