@@ -25,69 +25,81 @@ class _Section(BaseModel):
 class GeometryConfig(_Section):
     """Normalisation, light and cameras of the static object."""
 
-    radius: float = Field(0.7, gt=0.1, le=1.0, description="Rest-pose radius after normalisation, world units.")
-    azimuths: tuple[float, ...] = Field((0, 90, 180, 270), min_length=1, description="Rig azimuths, degrees.")
-    elevation: float = Field(15.0, ge=-80, le=80, description="Rig elevation, degrees.")
-    distance: float = Field(3.0, gt=1.0, le=20, description="Camera distance, world units.")
-    vfov: float = Field(40.0, gt=5, le=120, description="Vertical field of view, degrees.")
+    radius: float = Field(default=0.7, gt=0.1, le=1.0, description="Rest-pose radius after normalisation, world units.")
+    azimuths: tuple[float, ...] = Field(default=(0, 90, 180, 270), min_length=1, description="Rig azimuths, degrees.")
+    elevation: float = Field(default=15.0, ge=-80, le=80, description="Rig elevation, degrees.")
+    distance: float = Field(default=3.0, gt=1.0, le=20, description="Camera distance, world units.")
+    vfov: float = Field(default=40.0, gt=5, le=120, description="Vertical field of view, degrees.")
 
 
 class SplatConfig(_Section):
     """Static Gaussians bound to the mesh."""
 
-    count: int = Field(8000, ge=100, le=500_000, description="Number of Gaussians.")
-    backend: Literal["auto", "reference", "cpu", "gsplat"] = Field("auto", description="Rasteriser back-end.")
+    count: int = Field(default=8000, ge=100, le=500_000, description="Number of Gaussians.")
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = Field(default="auto", description="Rasteriser back-end.")
 
 
 class StageOneConfig(_Section):
     """Sampling of the multi-view video diffusion model."""
 
-    weights: str = Field("mini", description="'mini', 'public' (Hub), or a folder written by train/stage1.py.")
-    size: int = Field(128, ge=32, le=512, multiple_of=8, description="Clip side, pixels.")
-    frames: int = Field(16, ge=2, le=64, description="Frames per clip, the static frame 0 included.")
-    fps: float = Field(8.0, gt=0, le=60, description="Playback rate of the written videos, frames per second.")
-    steps: int = Field(25, ge=1, le=200, description="Denoising steps (paper: 25).")
-    guidance: float = Field(2.0, ge=0, le=30, description="Classifier-free guidance scale; 1 switches it off.")
-    scheduler: str = Field("ddim", description="Any diffusers scheduler by name: ddim, unipc, dpm++, euler, ...")
-    first_frame: Literal["clean", "mean_beta"] = Field(
-        "clean", description="Frame 0 at inference: clean, or with the mean noise of Eq. 2."
+    weights: str = Field(default="mini", description="'mini', 'public' (Hub), or a folder written by train/stage1.py.")
+    size: int = Field(default=128, ge=32, le=512, multiple_of=8, description="Clip side, pixels.")
+    frames: int = Field(default=16, ge=2, le=64, description="Frames per clip, the static frame 0 included.")
+    fps: float = Field(default=8.0, gt=0, le=60, description="Playback rate of the written videos, frames per second.")
+    steps: int = Field(default=25, ge=1, le=200, description="Denoising steps (paper: 25).")
+    guidance: float = Field(default=2.0, ge=0, le=30, description="Classifier-free guidance scale; 1 switches it off.")
+    scheduler: str = Field(
+        default="ddim", description="Any diffusers scheduler by name: ddim, unipc, dpm++, euler, ..."
     )
-    free_init: int = Field(0, ge=0, le=5, description="FreeInit iterations; 0 is off (Animate3D uses 3).")
+    first_frame: Literal["clean", "mean_beta"] = Field(
+        default="clean", description="Frame 0 at inference: clean, or with the mean noise of Eq. 2."
+    )
+    free_init: int = Field(default=0, ge=0, le=5, description="FreeInit iterations; 0 is off (Animate3D uses 3).")
 
 
 class StageTwoConfig(_Section):
     """Fit of the motion field to the clip (Eq. 6, 7, 9, 10)."""
 
-    iterations: int = Field(300, ge=1, le=20_000, description="Optimisation steps.")
-    images_per_step: int = Field(16, ge=1, le=1024, description="Images per step (views x random frames).")
-    spatial_resolution: int = Field(100, ge=4, le=512, description="Hex-plane resolution along x, y and z.")
-    time_resolution: int = Field(8, ge=2, le=128, description="Hex-plane resolution along t.")
-    features: int = Field(16, ge=1, le=128, description="Hex-plane feature width.")
-    levels: int = Field(5, ge=1, le=8, description="Scales that parametrise a plane; 1 is the plane itself (paper).")
-    lr_planes: float = Field(0.01, gt=0, le=1, description="Adam learning rate of the Hex-planes (coarsest level).")
-    lr_heads: float = Field(3e-3, gt=0, le=1, description="Adam learning rate of the three heads.")
-    fine_rate: float = Field(0.5, gt=0, le=1, description="Learning rate of a finer level over the next coarser one.")
-    lambda_rec: float = Field(100.0, ge=0, description="lambda_4, weight of L_rec (Eq. 10).")
-    lambda_arap: float = Field(0.2, ge=0, description="lambda_6, weight of ARAP, over all iterations.")
-    progressive: float = Field(0.75, ge=0, le=1, description="Share of the iterations in which frames enter in order.")
-    coarse: float = Field(0.4, ge=0, le=1, description="Share of the iterations on pictures of half size.")
+    iterations: int = Field(default=300, ge=1, le=20_000, description="Optimisation steps.")
+    images_per_step: int = Field(default=16, ge=1, le=1024, description="Images per step (views x random frames).")
+    spatial_resolution: int = Field(default=100, ge=4, le=512, description="Hex-plane resolution along x, y and z.")
+    time_resolution: int = Field(default=8, ge=2, le=128, description="Hex-plane resolution along t.")
+    features: int = Field(default=16, ge=1, le=128, description="Hex-plane feature width.")
+    levels: int = Field(
+        default=5, ge=1, le=8, description="Scales that parametrise a plane; 1 is the plane itself (paper)."
+    )
+    lr_planes: float = Field(
+        default=0.01, gt=0, le=1, description="Adam learning rate of the Hex-planes (coarsest level)."
+    )
+    lr_heads: float = Field(default=3e-3, gt=0, le=1, description="Adam learning rate of the three heads.")
+    fine_rate: float = Field(
+        default=0.5, gt=0, le=1, description="Learning rate of a finer level over the next coarser one."
+    )
+    lambda_rec: float = Field(default=100.0, ge=0, description="lambda_4, weight of L_rec (Eq. 10).")
+    lambda_arap: float = Field(default=0.2, ge=0, description="lambda_6, weight of ARAP, over all iterations.")
+    progressive: float = Field(
+        default=0.75, ge=0, le=1, description="Share of the iterations in which frames enter in order."
+    )
+    coarse: float = Field(default=0.4, ge=0, le=1, description="Share of the iterations on pictures of half size.")
 
 
 class ExportConfig(_Section):
     """Written files."""
 
-    orbit_frames: int = Field(64, ge=2, le=1000, description="Frames of orbit.mp4.")
-    orbit_size: int = Field(256, ge=32, le=2048, multiple_of=2, description="Side of orbit.mp4, pixels.")
+    orbit_frames: int = Field(default=64, ge=2, le=1000, description="Frames of orbit.mp4.")
+    orbit_size: int = Field(default=256, ge=32, le=2048, multiple_of=2, description="Side of orbit.mp4, pixels.")
 
 
 class Config(_Section):
     """Everything one run needs; saved resolved in run.json."""
 
-    preset: str = Field("mini", description="Name of the preset this configuration started from.")
-    variant: str = Field("full", description="Name of the variant patch applied on top of the preset.")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of Gaussian sampling, diffusion noise and the fit.")
-    threads: int = Field(2, ge=1, le=256, description="CPU threads of torch and numba.")
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")
+    preset: str = Field(default="mini", description="Name of the preset this configuration started from.")
+    variant: str = Field(default="full", description="Name of the variant patch applied on top of the preset.")
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="Seed of Gaussian sampling, diffusion noise and the fit."
+    )
+    threads: int = Field(default=2, ge=1, le=256, description="CPU threads of torch and numba.")
+    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")
     geometry: GeometryConfig = GeometryConfig()
     splat: SplatConfig = SplatConfig()
     stage1: StageOneConfig = StageOneConfig()

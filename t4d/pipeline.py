@@ -164,7 +164,7 @@ def _run(request: AnimateRequest, prompt: str) -> Generator[tuple[str, steps.Ste
                 "clip",
                 run_stage(
                     CLIP,
-                    lambda folder: steps.clip(folder, prepared, prompt, weights, config),
+                    lambda folder: steps.clip(folder, prepared.folder, prompt, weights, config),
                     cache=cache,
                     config={**seeded, "stage1": config.stage1, "device": config.device},
                     inputs={"prepared": prepared, "prompt": prompt},
@@ -179,7 +179,7 @@ def _run(request: AnimateRequest, prompt: str) -> Generator[tuple[str, steps.Ste
                 "fit",
                 run_stage(
                     FIT,
-                    lambda folder: steps.fit(folder, prepared, clip, config),
+                    lambda folder: steps.fit(folder, prepared.folder, clip.folder, config),
                     cache=cache,
                     config={**seeded, "stage2": config.stage2, "splat": config.splat, "device": config.device},
                     inputs={"prepared": prepared, "clip": clip},

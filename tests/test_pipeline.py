@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from t4d.motion.asset import MotionAsset
 
 from t4d.config import Config
 from t4d.errors import Cancelled, InputError
 from t4d.export.video import read_video
 from t4d.geometry.camera import rig
+from t4d.motion.asset import MotionAsset
 from t4d.paths import ASSETS
 from t4d.pipeline import AnimateRequest, animate
 from t4d.splat.render import render_gaussians

@@ -61,12 +61,12 @@ class BackgroundSegmenter:
             for frame in range(1, frames):
                 labels = np.zeros((height, width), np.int32)
                 count = cast(int, ndimage.label(distance[view, frame] > self.low, output=labels))
-                near = ndimage.binary_dilation(previous, iterations=reach)
+                near = np.asarray(ndimage.binary_dilation(previous, iterations=reach), dtype=bool)
                 strong = np.bincount(labels[distance[view, frame] > self.high], minlength=count + 1) > 0
                 linked = np.bincount(labels[near], minlength=count + 1) > 0
                 keep = strong & linked
                 keep[0] = False
-                previous = ndimage.binary_fill_holes(keep[labels])
+                previous = np.asarray(ndimage.binary_fill_holes(keep[labels]), dtype=bool)
                 masks[view, frame, 0] = previous
         return torch.from_numpy(masks)
 
