@@ -29,6 +29,7 @@ class DataConfig(_Section):
     views: int = Field(default=4, ge=1, le=16, description="V.")
     frames: int = Field(default=16, ge=2, le=64, description="T, frame 0 included.")
     procedural_fraction: float = Field(default=0.3, ge=0, le=1, description="Share of procedural objects.")
+    rest_fraction: float = Field(default=0.5, ge=0, le=1, description="Share of clips that start from the rest pose.")
     clips: int = Field(default=0, ge=0, description="Cycle through this many clips (memorisation test); 0: endless.")
     workers: int = Field(default=1, ge=0, le=64, description="Rendering processes per training process.")
 
@@ -124,6 +125,9 @@ class StageOneTrainConfig(RunConfig):
         description="Share of the noise's power that all frames have in common, also in sampling.",
     )
     guidance: float = Field(default=2.0, ge=0, description="Guidance written into the shipped model.")
+    high_noise: float = Field(
+        default=0.0, ge=0, le=1, description="Share of times drawn from the noisiest sixth, where words decide most."
+    )
     turn_views: float = Field(
         default=0.3, ge=0, le=1, description="Share of clips turned by a quarter circle: views rotate."
     )

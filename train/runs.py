@@ -30,6 +30,7 @@ def clips(config: DataConfig, seed: int) -> Dataset:
         views=config.views,
         frames=config.frames,
         procedural_fraction=fraction,
+        rest_fraction=config.rest_fraction,
         seed=seed,
     )
 

@@ -51,6 +51,7 @@ def build(config: StageOneTrainConfig) -> VideoModel:
                 f"{config.weights} predicts {model.prediction_type}; set prediction={model.prediction_type}."
             )
         model.scheduler_config, model.label = {**model.scheduler_config, **config.scheduler}, config.label
+        model.meta["guidance"] = config.guidance
         return model
     if config.autoencoder is None:
         raise InputError("Neither weights nor autoencoder is set; train one with train/autoencoder.py and name it.")
@@ -224,7 +225,10 @@ def main() -> None:
         noise = torch.randn(z.shape, generator=g)
         common = torch.randn(z[:, :, :1].shape, generator=g)
         noise = (config.shared_noise**0.5 * common + (1 - config.shared_noise) ** 0.5 * noise).to(z)
-        t = torch.randint(0, len(objective.alphas_cumprod), (len(z),), generator=g).to(z.device)
+        steps = len(objective.alphas_cumprod)
+        t = torch.rand(len(z), generator=g)
+        t = torch.where(torch.rand(len(z), generator=g) < config.high_noise, 1 - t / 6, t)
+        t = (t * steps).long().clamp(max=steps - 1).to(z.device)
         for group in optimiser.param_groups:
             group["lr"] = o.lr_at(step)
         loss = wrapped(z, rgba[:, :, 0], appearance, cameras, chosen["captions"], noise, t, g)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from t4d.errors import InputError
 from t4d.paths import ASSETS
 
-TABLE = ASSETS / "weights" / "mini" / "text_table"
+TABLE = ASSETS / "weights" / "mini" / "text_encoder"
 FILES = ("table.safetensors", "tokenizer.json")
 
 
