@@ -58,7 +58,7 @@ class StageOneConfig(_Section):
 
 
 class StageTwoConfig(_Section):
-    """Fit of the motion field to the clip (Eq. 6, 7, 9, 10)."""
+    """Fit of the motion field to the clip (paper 3.3)."""
 
     iterations: int = Field(default=300, ge=1, le=20_000, description="Optimisation steps.")
     images_per_step: int = Field(default=16, ge=1, le=1024, description="Images per step (views x random frames).")
