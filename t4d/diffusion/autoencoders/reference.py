@@ -144,6 +144,7 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
         for head in (self.to_flow, self.to_parts):
             nn.init.normal_(head.weight, std=1e-2)
             nn.init.zeros_(cast(Tensor, head.bias))
+
     def _work(self, rgba: Tensor) -> Tensor:
         """Pictures averaged to the working side and centred, [N, 4, w, w]."""
         h, w = rgba.shape[-2:]
