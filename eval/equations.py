@@ -63,7 +63,7 @@ def implementations() -> list[Implementation]:
     return sorted(found, key=lambda item: (item.equation, item.path, item.name))
 
 
-def tests_of(name: str) -> list[str]:
+def covering_tests(name: str) -> list[str]:
     """Tests, as ``file::test``, that use a function or class by its (last) name."""
     target, found = name.split(".")[0], []
     for path in sorted((REPO / "tests").rglob("test_*.py")):
@@ -85,7 +85,7 @@ def table() -> str:
         if not built:
             rows.append(f"| {equation} | {title} | not built yet | |")
         for item in built:
-            tests = tests_of(item.name)
+            tests = covering_tests(item.name)
             more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
             rows.append(
                 f"| {equation} | {title} | `{item.path}` `{item.name}` | {f'`{tests[0]}`{more}' if tests else ''} |"

@@ -98,7 +98,7 @@ class Config(_Section):
     seed: int = Field(
         default=0, ge=0, le=2**31 - 1, description="Seed of Gaussian sampling, diffusion noise and the fit."
     )
-    threads: int = Field(default=2, ge=1, le=256, description="CPU threads of torch and numba.")
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads; small tensors gain little from more.")
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")
     geometry: GeometryConfig = GeometryConfig()
     splat: SplatConfig = SplatConfig()

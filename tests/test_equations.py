@@ -1,6 +1,6 @@
 """The equation index: what is built is named in a docstring and tested, and README's table is the generated one."""
 
-from eval.equations import REPO, equations_in, implementations, readme_with, table, tests_of
+from eval.equations import REPO, covering_tests, equations_in, implementations, readme_with, table
 
 # Grows with the product; an equation leaves this set only with its code.
 BUILT = {1, 2, 3, 6, 7, 9, 10}
@@ -14,7 +14,7 @@ def test_every_built_equation_is_named_and_tested():
     items = implementations()
     assert {item.equation for item in items} >= BUILT
     for equation in BUILT:
-        covered = [item.name for item in items if item.equation == equation and tests_of(item.name)]
+        covered = [item.name for item in items if item.equation == equation and covering_tests(item.name)]
         assert covered, f"no test uses a function that implements Eq. {equation}"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 # Lower layers first; a package may import itself and everything in an earlier entry.
 LAYERS = [
-    {"errors", "paths", "prompt"},
-    {"config", "stages"},
+    {"errors", "paths"},
+    {"prompt", "config", "stages"},
     {"geometry"},
     {"splat"},
     {"diffusion", "tracking"},
