@@ -32,6 +32,7 @@ from t4d.splat.render import render_gaussians
 SHARED = (
     ("data/real3d/animated/Fox.glb", "a fox is running"),
     ("data/real3d/static/Spot/spot_triangulated.obj", "a cow is walking"),
+    ("data/real3d/static/Spot/spot_triangulated.obj", "a cow is jumping"),
     ("data/real3d/static/Duck.glb", "a duck is walking"),
 )
 OWN = (("dinosaur.glb", "a dinosaur is walking"), ("goldfish.glb", "a goldfish is swimming"))
