@@ -57,30 +57,98 @@ class StageOneConfig(_Section):
     free_init: int = Field(default=0, ge=0, le=5, description="FreeInit iterations; 0 is off (Animate3D uses 3).")
 
 
-class StageTwoConfig(_Section):
-    """Fit of the motion field to the clip (paper 3.3)."""
+class PlaneConfig(_Section):
+    """One resolution of the Hex-planes."""
 
-    iterations: int = Field(default=300, ge=1, le=20_000, description="Optimisation steps.")
-    images_per_step: int = Field(default=16, ge=1, le=1024, description="Images per step (views x random frames).")
-    spatial_resolution: int = Field(default=100, ge=4, le=512, description="Hex-plane resolution along x, y and z.")
-    time_resolution: int = Field(default=8, ge=2, le=128, description="Hex-plane resolution along t.")
-    features: int = Field(default=16, ge=1, le=128, description="Hex-plane feature width.")
+    space: int = Field(default=100, ge=4, le=512, description="Samples along x, y and z.")
+    time: int = Field(default=8, ge=2, le=128, description="Samples along t.")
+
+
+class FieldConfig(_Section):
+    """Hex-planes and deformation heads (Eq. 6 and 7)."""
+
+    planes: tuple[PlaneConfig, ...] = Field(
+        default=(PlaneConfig(),), min_length=1, description="Resolutions whose features are concatenated (paper: one)."
+    )
+    features: int = Field(default=16, ge=1, le=128, description="Feature width of one resolution.")
     levels: int = Field(
         default=5, ge=1, le=8, description="Scales that parametrise a plane; 1 is the plane itself (paper)."
     )
+    hidden: int = Field(default=64, ge=1, le=1024, description="Hidden width of the heads (Animate3D: 32).")
+    bias: bool = Field(default=True, description="Whether the heads' layers have a bias (Animate3D: no).")
+    global_transform: bool = Field(
+        default=False, description="A rotation and translation of the whole object before the offsets (Animate3D)."
+    )
+
+
+class FeatureConfig(_Section):
+    """Diffusion features of the clip at every Gaussian (second half of Eq. 6)."""
+
+    enabled: bool = Field(default=True, description="Whether the field reads them.")
+    layer: str = Field(
+        default="up_blocks.1.motion_modules.-1", description="Module of the denoiser that is read; -1 is the last."
+    )
+    t: int = Field(default=51, ge=0, le=999, description="feature_t: noise level of the clip when it is read.")
+    width: int = Field(default=16, ge=1, le=1280, description="Channels kept, by PCA.")
+    reproject_every: int = Field(
+        default=0, ge=0, le=10_000, description="Iterations between projections of the moved centres; 0 is never."
+    )
+    source: Literal["trained", "untrained", "random"] = Field(
+        default="trained", description="Whose features: the model's, those of random weights, or random vectors."
+    )
+
+
+class AppearanceConfig(_Section):
+    """4D spherical harmonics (Eq. 8)."""
+
+    enabled: bool = Field(default=True, description="Whether colour changes over time.")
+    degree: int = Field(default=0, ge=0, le=3, description="l_max.")
+    terms: int = Field(default=5, ge=2, le=32, description="w, cosine terms kept.")
+    lr: float = Field(default=2.5e-3, gt=0, le=1, description="Adam learning rate of the coefficients.")
+
+
+class GuidanceConfig(_Section):
+    """4D-SDS (Eq. 11), in the refinement iterations."""
+
+    lambda_sds: float = Field(default=0.01, ge=0, description="lambda_5; 0 switches 4D-SDS off.")
+    size: int = Field(default=128, ge=32, le=512, multiple_of=8, description="Side of the rendered pictures, pixels.")
+    frames: int = Field(default=16, ge=2, le=32, description="Most frames per step, frame 0 included.")
+    t_min: int = Field(default=20, ge=0, le=999, description="Least noise level.")
+    t_max: int = Field(default=200, ge=0, le=999, description="Largest noise level.")
+    scale: float = Field(default=6.0, ge=0, le=30, description="Classifier-free guidance u + scale (c - u).")
+    rescale: float = Field(default=0.25, ge=0, le=1, description="Share of z0 brought to the conditional z0's spread.")
+
+
+class StageTwoConfig(_Section):
+    """Fit of the motion field to the clip (paper 3.3)."""
+
+    iterations: int = Field(default=300, ge=1, le=20_000, description="Reconstruction iterations.")
+    refine_iterations: int = Field(default=8, ge=0, le=20_000, description="Further iterations with 4D-SDS (and ARAP).")
+    images_per_step: int = Field(default=16, ge=1, le=1024, description="Images per step (views x random frames).")
     lr_planes: float = Field(
         default=0.01, gt=0, le=1, description="Adam learning rate of the Hex-planes (coarsest level)."
     )
-    lr_heads: float = Field(default=3e-3, gt=0, le=1, description="Adam learning rate of the three heads.")
+    lr_heads: float = Field(default=3e-3, gt=0, le=1, description="Adam learning rate of the heads.")
     fine_rate: float = Field(
         default=0.5, gt=0, le=1, description="Learning rate of a finer level over the next coarser one."
     )
     lambda_rec: float = Field(default=100.0, ge=0, description="lambda_4, weight of L_rec (Eq. 10).")
-    lambda_arap: float = Field(default=0.2, ge=0, description="lambda_6, weight of ARAP, over all iterations.")
+    lambda_arap: float = Field(default=0.2, ge=0, description="lambda_6, weight of ARAP while reconstructing.")
+    lambda_arap_refine: float = Field(default=0.2, ge=0, description="lambda_6, weight of ARAP while refining.")
     progressive: float = Field(
-        default=0.75, ge=0, le=1, description="Share of the iterations in which frames enter in order."
+        default=0.75, ge=0, le=1, description="Share of the reconstruction in which frames enter in order."
     )
-    coarse: float = Field(default=0.4, ge=0, le=1, description="Share of the iterations on pictures of half size.")
+    coarse: float = Field(default=0.4, ge=0, le=1, description="Share of the reconstruction on pictures of half size.")
+    gradient_share: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the Gaussians that get gradients while reconstructing."
+    )
+    scales_move: Literal["always", "refine"] = Field(
+        default="always", description="When scale offsets are used (Animate3D: in the refinement only)."
+    )
+    field: FieldConfig = Field(default=FieldConfig(), description="Hex-planes and heads.")
+    features: FeatureConfig = Field(default=FeatureConfig(), description="Diffusion features.")
+    appearance: AppearanceConfig = Field(default=AppearanceConfig(), description="4D spherical harmonics.")
+    guidance: GuidanceConfig = Field(default=GuidanceConfig(), description="4D-SDS.")
 
 
 class ExportConfig(_Section):
