@@ -124,7 +124,7 @@ def sample_clip(
 
     generator = torch.Generator("cpu").manual_seed(seed)
     shape = (1, len(cameras), frames - 1, *clean.shape[-3:])
-    noise = _starting_noise(shape, shared, generator)
+    noise = starting_noise(shape, shared, generator)
     first_noise = torch.randn(clean.shape, generator=generator).to(device)
     law = FirstFrameNoise(**model.meta.get("first_frame_noise", {}))
 
@@ -167,7 +167,7 @@ def sample_clip(
             yield SampleState(done, total, whole[0], x0[0], maps, clip)
 
 
-def _starting_noise(shape: tuple[int, ...], shared: float, generator: torch.Generator) -> Tensor:
+def starting_noise(shape: tuple[int, ...], shared: float, generator: torch.Generator) -> Tensor:
     """Standard normal [1, V, T-1, C, h, w]; a share of its power is the same in all frames."""
     noise = torch.randn(shape, generator=generator)
     if shared:
