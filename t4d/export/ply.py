@@ -11,9 +11,8 @@ import torch
 
 from t4d.errors import InputError
 from t4d.export.files import atomic_path
-from t4d.geometry.rotations import matrix_to_quat, quat_multiply
 from t4d.splat.gaussians import Gaussians
-from t4d.splat.sh import eval_sh
+from t4d.splat.rotate import rotate_gaussians
 
 UpAxis = Literal["z", "y", "-y"]
 
@@ -22,50 +21,6 @@ _WORLD_TO_FILE: dict[str, list[list[float]]] = {
     "y": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],  # glTF, three.js, Unity-style viewers
     "-y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],  # COLMAP-style scenes; most 3DGS web viewers turn these over
 }
-
-
-def rotate_sh(sh: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """Rotate spherical-harmonic colours, so that the colour seen along R d is what was seen along d.
-
-    Each degree spans a rotation-invariant space, so the matrix between both coefficient sets is found exactly by
-    least squares on directions, for any basis convention of `t4d.splat.sh.eval_sh`.
-
-    Args:
-        sh: [..., K, 3] coefficients, K = 1, 4, 9 or 16.
-        rotation: [3, 3] R.
-
-    Returns:
-        [..., K, 3] coefficients of the rotated object.
-    """
-    count = sh.shape[-2]
-    if count == 1:
-        return sh
-    degree = round(count**0.5) - 1
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(
-        torch.randn(8 * count, 3, generator=generator, dtype=torch.float64), dim=-1
-    )
-
-    def basis(along: torch.Tensor) -> torch.Tensor:  # [M, K]
-        unit = torch.eye(count, dtype=torch.float64)[:, :, None].expand(count, count, 3)
-        return eval_sh(degree, along[:, None].expand(-1, count, 3), unit.expand(len(along), count, count, 3))[..., 0]
-
-    # c' with Y(R d) c' = Y(d) c for every d
-    matrix = torch.linalg.lstsq(basis(directions @ rotation.double().T), basis(directions)).solution
-    return torch.einsum("ij,...jc->...ic", matrix, sh.double()).to(sh)
-
-
-def rotate_gaussians(gaussians: Gaussians, rotation: torch.Tensor) -> Gaussians:
-    """The same Gaussians in a frame turned by `rotation` [3, 3]: means, orientations and view-dependent colour."""
-    rotation = rotation.to(gaussians.means)
-    turn = matrix_to_quat(rotation).to(gaussians.quats).expand_as(gaussians.quats)
-    return Gaussians(
-        means=gaussians.means @ rotation.T,
-        quats=quat_multiply(turn, gaussians.quats),
-        log_scales=gaussians.log_scales,
-        opacity_logits=gaussians.opacity_logits,
-        sh=rotate_sh(gaussians.sh, rotation),
-    )
 
 
 def ply_columns(sh_count: int) -> list[str]:

@@ -12,15 +12,17 @@ from t4d.geometry.object3d import Object3D
 # glTF: y up, front +z. World: z up, so (x, y, z) -> (x, -z, y) and the front faces -y, towards azimuth 270.
 Y_UP_TO_Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 
+UP_AXES = {"y": Y_UP_TO_Z_UP, "z": np.eye(3), "-y": Y_UP_TO_Z_UP.T}
+
 STATIC_RADIUS = 0.7
 CLIP_RADIUS_RANGE = (0.5, 0.85)
 
 
 def up_rotation(up: str) -> np.ndarray:
-    """[3, 3] rotation of a file whose up axis is "y" or "z" into the world."""
-    if up not in ("y", "z"):
-        raise ValueError(f'the up axis is "y" or "z", found {up!r}')
-    return Y_UP_TO_Z_UP.copy() if up == "y" else np.eye(3)
+    """[3, 3] rotation of a file whose up axis is "y", "z" or "-y" (COLMAP-style captures) into the world."""
+    if up not in UP_AXES:
+        raise ValueError(f'the up axis is "y", "z" or "-y", found {up!r}')
+    return UP_AXES[up].copy()
 
 
 @dataclass(frozen=True, eq=False)

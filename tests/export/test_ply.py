@@ -10,9 +10,10 @@ import torch
 from moving_assets import wobbling_ellipsoid
 
 from t4d.errors import InputError
-from t4d.export.ply import ply_columns, rotate_gaussians, rotate_sh, write_ply, write_ply_sequence, zip_folder
+from t4d.export.ply import ply_columns, write_ply, write_ply_sequence, zip_folder
 from t4d.geometry.rotations import quat_to_matrix
 from t4d.splat.gaussians import Gaussians
+from t4d.splat.rotate import rotate_gaussians, rotate_sh
 from t4d.splat.sh import eval_sh
 
 
