@@ -156,10 +156,17 @@ def fit(folder: Path, prepared: Path, clip: Path, config: Config) -> Iterator[St
 
 
 def fit_options(settings: StageTwoConfig) -> dict[str, Any]:
-    """The arguments of `fit_motion` that a configuration holds."""
-    options = settings.model_dump()
-    side = options.pop("spatial_resolution")
-    return {"space": (side, side, side), "time": options.pop("time_resolution"), **options}
+    """The arguments of `fit_motion` that a configuration holds (not table, reproject and guidance: they are built)."""
+    nested = {"field", "features", "appearance", "guidance"}
+    field = settings.field.model_dump()
+    field["planes"] = [(plane.space, plane.time) for plane in settings.field.planes]
+    return {
+        **settings.model_dump(exclude=nested),
+        "field": field,
+        "appearance": settings.appearance.model_dump(exclude={"enabled"}) if settings.appearance.enabled else None,
+        "lambda_sds": settings.guidance.lambda_sds,
+        "reproject_every": settings.features.reproject_every,
+    }
 
 
 def export(out: Path, prompt: str, config: Config) -> Iterator[Step]:

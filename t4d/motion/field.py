@@ -1,71 +1,137 @@
 """The motion field: offsets of every Gaussian's position, rotation and scale at any time (Eq. 6 and 7)."""
 
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from t4d.motion.heads import Head, decode
 from t4d.motion.hexplane import HexPlane
 
-HIDDEN = 64
+if TYPE_CHECKING:
+    from t4d.motion.feature_table import FeatureTable
+
+OFFSETS = {"means": 3, "quats": 4, "log_scales": 3}
+
+
+class Offsets(NamedTuple):
+    """What the field says at T times.
+
+    Attributes:
+        means: [T, N, 3], world units.
+        quats: [T, N, 4].
+        log_scales: [T, N, 3].
+        turn: [T, 4] unit quaternion (w >= 0) of the whole object about the origin, or None.
+        shift: [T, 3] of the whole object, world units, or None.
+    """
+
+    means: Tensor
+    quats: Tensor
+    log_scales: Tensor
+    turn: Tensor | None = None
+    shift: Tensor | None = None
 
 
 class MotionField(nn.Module):
-    """Hex-plane features (Eq. 6) decoded by three heads into offsets (Eq. 7).
+    """Hex-plane features and diffusion features (Eq. 6) decoded by three heads into offsets (Eq. 7).
 
     The centres are the static ones, fixed for the life of the field. Time is tau in [-1, 1]; frame i of T is at
     tau = -1 + 2 i / (T - 1). Frame 0 is not the field's business: ``MotionAsset`` never asks it for tau = -1.
 
     Args:
         means: [N, 3] static centres, world; not part of the state dictionary.
-        space, time, features, levels: of ``HexPlane``.
+        planes: (samples along x, y and z; samples along t) of every Hex-plane; their features are concatenated.
+        features, levels: of each ``HexPlane``.
+        hidden, bias: of the heads.
+        global_transform: a rotation and a translation of the whole object, read off the mean feature (Animate3D).
+        table: diffusion features of every Gaussian, or None. It may be exchanged for another of the same width.
         seed: of the random start.
     """
 
     means: Tensor
-    hexplane: HexPlane
-    heads: nn.ModuleDict
 
     def __init__(
         self,
         means: Tensor,
-        space: tuple[int, int, int] = (100, 100, 100),
-        time: int = 8,
+        planes: Sequence[tuple[int | tuple[int, int, int], int]] = ((100, 8),),
         features: int = 16,
-        levels: int = 1,
+        levels: int = 5,
+        hidden: int = 64,
+        bias: bool = True,
+        global_transform: bool = False,
+        table: "FeatureTable | None" = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.config: dict[str, Any] = {"space": list(space), "time": time, "features": features, "levels": levels}
-        self.hexplane = HexPlane(space, time, features, levels, generator)
-        self.heads = nn.ModuleDict(
-            {name: _head(features, size, generator) for name, size in (("means", 3), ("quats", 4), ("log_scales", 3))}
+        spaces = [(space, space, space) if isinstance(space, int) else space for space, _ in planes]
+        self.config: dict[str, Any] = {
+            "planes": [[list(space), time] for space, (_, time) in zip(spaces, planes)],
+            "features": features,
+            "levels": levels,
+            "hidden": hidden,
+            "bias": bias,
+            "global_transform": global_transform,
+        }
+        self.hexplanes = nn.ModuleList(
+            [HexPlane(space, time, features, levels, generator) for space, (_, time) in zip(spaces, planes)]
         )
+        self.table = table
+        inputs, extra = features * len(planes), 0 if table is None else table.values.shape[-1] + 1
+
+        def heads(sizes: dict[str, int]) -> nn.ModuleDict:
+            return nn.ModuleDict({n: Head(inputs, extra, hidden, s, bias, generator) for n, s in sizes.items()})
+
+        self.heads = heads(OFFSETS)
+        self.whole = heads({"euler": 3, "shift": 3} if global_transform else {})
         self.register_buffer("means", means.detach().clone(), persistent=False)
         self.to(means.device, means.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "MotionField":
+        super()._apply(fn, recurse)  # pyright: ignore[reportCallIssue]
+        if self.table is not None:
+            self.table = type(self.table)(fn(self.table.values), fn(self.table.visible))
+        return self
+
+    def features(
+        self,
+        times: Tensor,  # [T]
+    ) -> Tensor:
+        """Eq. 6 for all Gaussians at times tau: [T, N, width of the planes + width of the table and its flag]."""
+        parts = [plane(self.means, times) for plane in self.hexplanes]
+        if self.table is not None:
+            parts.append(self.table.at((times + 1) / 2 * (self.table.values.shape[1] - 1)).to(parts[0]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def forward(
         self,
         times: Tensor,  # [T]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Offsets at times tau.
+    ) -> Offsets:
+        """Eq. 7: offsets at times tau."""
+        features = self.features(times)
+        offsets = decode(list(self.heads.values()), features)  # pyright: ignore[reportArgumentType]
+        if not self.whole:
+            return Offsets(*offsets)
+        mean = features.mean(dim=1)
+        euler, shift = (self.whole[name](mean) for name in ("euler", "shift"))
+        turn = quat_of_euler(2 * math.pi * euler.sigmoid() - math.pi)
+        return Offsets(*offsets, turn=turn, shift=2 * shift.sigmoid() - 1)
 
-        Returns:
-            d_means [T, N, 3] (world units), d_quats [T, N, 4], d_log_scales [T, N, 3].
-        """
-        feature = self.hexplane(self.means, times)
-        d_means, d_quats, d_log_scales = (self.heads[name](feature) for name in ("means", "quats", "log_scales"))
-        return d_means, d_quats, d_log_scales
 
-
-def _head(inputs: int, outputs: int, generator: torch.Generator) -> nn.Sequential:
-    """features -> 64 -> out; the last layer starts at zero, so that nothing moves before the fit."""
-    first, last = nn.Linear(inputs, HIDDEN), nn.Linear(HIDDEN, outputs)
-    bound = inputs**-0.5  # nn.Linear's own start, but from our generator
-    with torch.no_grad():
-        for parameter in first.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
-        for parameter in last.parameters():
-            parameter.zero_()
-    return nn.Sequential(first, nn.ReLU(), last)
+def quat_of_euler(
+    angles: Tensor,  # [..., 3]
+) -> Tensor:
+    """Unit quaternion (w, x, y, z), w >= 0, of R = Rz(yaw) Ry(pitch) Rx(roll) for (roll, pitch, yaw) in radians."""
+    (cr, cp, cy), (sr, sp, sy) = ((angles / 2).cos().unbind(-1), (angles / 2).sin().unbind(-1))
+    quat = torch.stack(
+        [
+            cr * cp * cy + sr * sp * sy,
+            sr * cp * cy - cr * sp * sy,
+            cr * sp * cy + sr * cp * sy,
+            cr * cp * sy - sr * sp * cy,
+        ],
+        dim=-1,
+    )
+    return torch.where(quat[..., :1] < 0, -quat, quat)

@@ -1,25 +1,32 @@
-"""Stage Two, first half: the fit of the motion field to a multi-view clip, as a generator of states."""
+"""Stage Two: the fit of the moving asset to a multi-view clip, as a generator of states."""
 
-import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from t4d.errors import InputError
 from t4d.geometry.camera import Camera
+from t4d.motion import checkpoint
+from t4d.motion.appearance import Appearance
 from t4d.motion.arap import SUM_FORM, arap_loss, nearest_neighbours
 from t4d.motion.asset import MotionAsset
 from t4d.motion.field import MotionField
+from t4d.motion.fit_input import check_fit
+from t4d.motion.guidance import Guidance
 from t4d.motion.losses import reconstruction_loss
+from t4d.motion.schedule import Schedule, half_size
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.rasterize import Backend
 from t4d.splat.render import render_gaussians
 
+if TYPE_CHECKING:
+    from t4d.motion.feature_table import FeatureTable
+
 ARAP_SAMPLES = 512
-FINAL_RATE = 0.1  # the learning rates fall to this share of their start, by a cosine over the last half
+GLOBAL_RATE = 10.0  # learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4)
+DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3}
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,9 @@ class FitState:
     Attributes:
         iteration: finished iterations, 1..total.
         total: of the whole fit.
+        phase: "reconstruct" or "refine", of this iteration.
         loss: of this iteration, weighted sum.
-        terms: its unweighted terms: "color", "coverage" (L_rec, Eq. 10) and, where used, "arap".
+        terms: its unweighted terms: "color", "coverage" (L_rec, Eq. 10) and, where used, "arap" and "sds".
         frames: the frames judged in this iteration.
         asset: the moving asset so far, always viewable. Its field is the living one: the next iteration changes it.
         optimizer: internal; `checkpoint` copies it.
@@ -38,6 +46,7 @@ class FitState:
 
     iteration: int
     total: int
+    phase: Literal["reconstruct", "refine"]
     loss: float
     terms: dict[str, float]
     frames: tuple[int, ...]
@@ -46,12 +55,7 @@ class FitState:
 
     def checkpoint(self) -> dict[str, Tensor]:
         """A copy of all that `fit_motion` needs to go on from here (``resume``); plain tensors, fit for safetensors."""
-        state = {f"field.{name}": value for name, value in self.asset.field.state_dict().items()}
-        for name, parameter in self.asset.field.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                state[f"adam.{key}.{name}"] = value
-        state["iteration"] = torch.tensor(self.iteration)
-        return {name: value.detach().clone().contiguous() for name, value in state.items()}
+        return checkpoint.checkpoint(self.asset, self.optimizer, self.iteration)
 
 
 def fit_motion(
@@ -61,45 +65,63 @@ def fit_motion(
     mask: Tensor,  # [V, T, 1, H, W]
     *,
     iterations: int = 300,
+    refine_iterations: int = 0,
     images_per_step: int = 16,
-    space: tuple[int, int, int] = (100, 100, 100),
-    time: int = 8,
-    features: int = 16,
-    levels: int = 5,
     lr_planes: float = 0.01,
     lr_heads: float = 3e-3,
     fine_rate: float = 0.5,
     lambda_rec: float = 100.0,
     lambda_arap: float = 0.2,
+    lambda_arap_refine: float = 0.2,
     progressive: float = 0.75,
     coarse: float = 0.4,
+    gradient_share: float = 1.0,
+    scales_move: Literal["always", "refine"] = "always",
+    field: Mapping[str, Any] | None = None,
+    appearance: Mapping[str, Any] | None = DEFAULT_APPEARANCE,
+    lambda_sds: float = 0.01,
+    table: "FeatureTable | None" = None,
+    reproject: "Callable[[MotionAsset], FeatureTable] | None" = None,
+    reproject_every: int = 0,
+    guidance: Guidance | None = None,
     seed: int = 0,
     backend: Backend = "auto",
     resume: Mapping[str, Tensor] | None = None,
 ) -> Generator[FitState, None, None]:
-    """Fits offsets over time so that the Gaussians' renderings match the clip (Eq. 10), frames entering one by one.
+    """Fits offsets and colour over time so that the Gaussians' renderings match the clip: L_2 of the paper.
 
-    In the first `progressive` share of the iterations frame s enters after frame s - 1 and starts from the motion
-    found so far; each step judges the newest frame and random earlier ones, later steps random frames of all. Frame 0
-    is never judged: it is the static object. Only the field is trained. Closing the generator at any state leaves that
-    state's asset usable. Equal arguments and thread count give equal bits on the CPU, resumed or not.
+    Reconstruction: L_rec (Eq. 10) and ARAP. In the first `progressive` share of its iterations frame s enters after
+    frame s - 1 and starts from the motion found so far; each step judges the newest frame and random earlier ones,
+    later steps random frames of all. Refinement: random frames of all, with guidance (4D-SDS, Eq. 11) where given.
+    Frame 0 is never judged: it is the static object. Only field and appearance are trained. Closing the generator at
+    any state leaves that state's asset usable. Equal arguments and thread count give equal bits on the CPU, resumed or
+    not.
 
     Args:
         gaussians: the static object, no batch dimensions; never changed.
         cameras: V cameras of the clip's picture size.
         rgb: the clip, 0..1, view-major; frame 0 shows the static object.
         mask: where the object is, 0..1.
-        iterations: optimisation steps.
+        iterations, refine_iterations: steps of the two phases.
         images_per_step: pictures per step: all V views of as many frames as fit, at least one frame.
-        space, time, features, levels: of the Hex-plane (``HexPlane``).
-        lr_planes, lr_heads: Adam's learning rates.
+        lr_planes, lr_heads: Adam's learning rates. They fall over the second half of the reconstruction; refinement
+            runs at the final ones.
         fine_rate: learning rate of each finer level of the planes over that of the next coarser one, which keeps
             neighbouring Gaussians together; without effect at one level.
         lambda_rec: weight lambda_4 of L_rec and of its coverage term.
-        lambda_arap: weight lambda_6 of ARAP in the sum form (``SUM_FORM``).
-        progressive: share of the iterations in which frames enter.
-        coarse: share of the iterations that compare pictures of half size, which sees further and costs less.
-        seed: of the field's start and of the frames drawn.
+        lambda_arap, lambda_arap_refine: weight lambda_6 of ARAP in the sum form (``SUM_FORM``), per phase.
+        progressive: share of the reconstruction in which frames enter.
+        coarse: share of the reconstruction that compares pictures of half size, which sees further and costs less.
+        gradient_share: chance of each Gaussian in each picture of the reconstruction to pass gradients to its
+            position, rotation and scale (Animate3D: 0.1).
+        scales_move: "refine" leaves scales static until the refinement (Animate3D).
+        field: options of ``MotionField``: planes, features, levels, hidden, bias, global_transform.
+        appearance: degree and terms of ``Appearance`` and lr, its learning rate; None for static colour.
+        lambda_sds: weight lambda_5 of the guidance's loss; 0 switches it off.
+        table: diffusion features of the Gaussians (second half of Eq. 6), or None.
+        reproject: gives a new table for the asset so far, called every `reproject_every` iterations (0 is never).
+        guidance: called once per refinement step.
+        seed: of the field's start and of everything drawn.
         backend: of ``rasterize``.
         resume: a ``FitState.checkpoint()`` of the same fit.
 
@@ -107,132 +129,104 @@ def fit_motion(
         One FitState per iteration, from the first not yet done.
 
     Raises:
-        InputError: clip, cameras and Gaussians do not fit each other, the clip has values that are not finite or has an
-            empty mask in frame 0, or the checkpoint is of another fit.
+        InputError: clip, cameras, Gaussians and table do not fit each other, the clip has values that are not finite or
+            has an empty mask in frame 0, or the checkpoint is of another fit.
     """
-    _check(gaussians, cameras, rgb, mask, iterations, images_per_step)
+    check_fit(gaussians, cameras, rgb, mask, iterations, images_per_step, table)
     views, frames = rgb.shape[:2]
     gaussians = gaussians.detach()
-    field = MotionField(gaussians.means, space, time, features, levels, seed)
-    asset = MotionAsset(gaussians, field, frames)
-    plane_groups = [
-        {"params": field.hexplane.level(level), "lr": lr_planes * fine_rate ** (levels - 1 - level)}
-        for level in range(levels)
-    ]
-    optimizer = torch.optim.Adam([*plane_groups, {"params": list(field.heads.parameters()), "lr": lr_heads}], eps=1e-15)
+    asset = MotionAsset(
+        gaussians,
+        MotionField(gaussians.means, table=table, seed=seed, **(field or {})),
+        frames,
+        None if appearance is None else Appearance(gaussians, frames, appearance["degree"], appearance["terms"]),
+    )
+    optimizer = _optimizer(asset, lr_planes, lr_heads, fine_rate, appearance["lr"] if appearance else 0.0)
     rates = [group["lr"] for group in optimizer.param_groups]
-    done = 0 if resume is None else _restore(field, optimizer, resume, iterations)
-    neighbours = nearest_neighbours(gaussians.means) if lambda_arap else None
+    schedule = Schedule(frames, iterations, refine_iterations, progressive)
+    done = 0 if resume is None else checkpoint.restore(asset, optimizer, resume, schedule.total)
+    neighbours = nearest_neighbours(gaussians.means)
     sharp = (list(cameras), rgb, mask)
-    blurred = _half_size(*sharp)
-    entered = max(1, round(progressive * iterations))
+    blurred = half_size(*sharp)
 
-    for iteration in range(done, iterations):
+    for iteration in range(done, schedule.total):
         # One generator per iteration: a resumed fit draws what the uninterrupted one would have drawn.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
-        newest = min(frames - 1, 1 + iteration * (frames - 1) // entered)  # the inverse of `_entry`
-        chosen = _choose_frames(newest, iteration < entered, max(1, images_per_step // views), generator)
-        if iteration == _entry(newest, frames, entered):
-            last, needed = (-(-frame * (time - 1) // (frames - 1)) for frame in (newest - 1, newest))
-            if needed > last:  # the newest frame reads a time sample that no earlier frame has trained
-                field.hexplane.hold_time(last)
+        refining = schedule.refining(iteration)
+        chosen = schedule.choose(iteration, max(1, images_per_step // views), generator)
+        for plane in asset.field.hexplanes:
+            trained = schedule.untrained_time(iteration, plane.resolution[3])
+            if trained is not None:
+                plane.hold_time(trained)
         for group, rate in zip(optimizer.param_groups, rates):
-            group["lr"] = rate * _decay(iteration / iterations)
+            group["lr"] = rate * schedule.rate(iteration)
+        if reproject is not None and reproject_every and iteration and iteration % reproject_every == 0:
+            asset.field.table = reproject(asset)
 
         views_cameras, target, inside = blurred if iteration < coarse * iterations else sharp
         moved = asset.batch(torch.tensor(chosen, dtype=torch.float32))
-        rendered = render_gaussians(moved, views_cameras, background=0.0, backend=backend)  # [F, V, 4, H, W]
+        if scales_move == "refine" and not refining:
+            moved = moved.replace(log_scales=gaussians.log_scales.expand_as(moved.log_scales))
+        share = 1.0 if refining else gradient_share
+        rendered = _render(moved, views_cameras, share, generator, backend)  # [F, V, 4, H, W]
         color, coverage = reconstruction_loss(
             rendered, target[:, chosen].transpose(0, 1), inside[:, chosen].transpose(0, 1)
         )
         terms = {"color": color, "coverage": coverage}
         loss = lambda_rec * (color + coverage)
-        if neighbours is not None:
+        weight = lambda_arap_refine if refining else lambda_arap
+        if weight:
             drawn = torch.randint(len(gaussians), (ARAP_SAMPLES,), generator=generator).to(gaussians.means.device)
             terms["arap"] = arap_loss(gaussians.means, moved.means, neighbours, drawn)
-            loss = loss + lambda_arap * SUM_FORM * terms["arap"]
+            loss = loss + weight * SUM_FORM * terms["arap"]
+        if refining and guidance is not None and lambda_sds:
+            terms["sds"] = guidance(asset, generator)
+            loss = loss + lambda_sds * terms["sds"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        values = {name: float(term.detach()) for name, term in terms.items()}
-        yield FitState(iteration + 1, iterations, float(loss.detach()), values, tuple(chosen), asset, optimizer)
-
-
-def _entry(frame: int, frames: int, entered: int) -> int:
-    """The iteration in which a frame enters, of `entered` iterations shared among frames 1..T-1."""
-    return -(-(frame - 1) * entered // (frames - 1))
-
-
-def _choose_frames(newest: int, entering: bool, count: int, generator: torch.Generator) -> list[int]:
-    """Distinct frames in 1..newest, ascending; the newest is among them while frames are entering."""
-    order = (torch.randperm(newest, generator=generator) + 1).tolist()
-    if entering:
-        order.remove(newest)
-        order.insert(0, newest)
-    return sorted(order[:count])
-
-
-def _decay(progress: float) -> float:
-    late = max(0.0, 2 * progress - 1)
-    return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * late)) / 2
-
-
-def _half_size(cameras: list[Camera], rgb: Tensor, mask: Tensor) -> tuple[list[Camera], Tensor, Tensor]:
-    """The clip at half its picture size; colour is averaged inside the mask only."""
-    height, width = rgb.shape[-2:]
-    size = (max(1, height // 2), max(1, width // 2))
-    weight = interpolate(mask.flatten(0, 1), size, mode="area")
-    color = interpolate((rgb * mask).flatten(0, 1), size, mode="area") / weight.clamp(min=1e-6)
-    lead = rgb.shape[:2]
-    return [camera.resized(size[1], size[0]) for camera in cameras], color.unflatten(0, lead), weight.unflatten(0, lead)
-
-
-def _restore(field: MotionField, optimizer: torch.optim.Adam, state: Mapping[str, Tensor], iterations: int) -> int:
-    """Puts a checkpoint into field and optimiser; returns the finished iterations."""
-    try:
-        done = int(state["iteration"])
-        field.load_state_dict({k.removeprefix("field."): v for k, v in state.items() if k.startswith("field.")})
-        for name, parameter in field.named_parameters():
-            moments = {key: state[f"adam.{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")}
-            if moments["exp_avg"].shape != parameter.shape:
-                raise ValueError(f"{name} has another shape")
-            optimizer.state[parameter] = moments
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"The checkpoint belongs to another fit ({reason}); remove it and start again.") from error
-    if not 0 < done <= iterations:
-        raise InputError(
-            f"The checkpoint stands at iteration {done} of a fit of {iterations}; remove it and start again."
+        yield FitState(
+            iteration + 1,
+            schedule.total,
+            "refine" if refining else "reconstruct",
+            float(loss.detach()),
+            {name: float(term.detach()) for name, term in terms.items()},
+            tuple(chosen),
+            asset,
+            optimizer,
         )
-    return done
 
 
-def _check(
-    gaussians: Gaussians, cameras: Sequence[Camera], rgb: Tensor, mask: Tensor, iterations: int, images: int
-) -> None:
-    if rgb.dim() != 5 or rgb.shape[2] != 3 or mask.shape != (*rgb.shape[:2], 1, *rgb.shape[3:]):
-        raise InputError(
-            f"The clip has colours {list(rgb.shape)} and masks {list(mask.shape)}; "
-            "expected [views, frames, 3, height, width] and the same with 1 channel."
-        )
-    views, frames, _, height, width = rgb.shape
-    if frames < 2:
-        raise InputError(f"The clip has {frames} frame; at least 2 are needed to fit a motion.")
-    if len(cameras) != views or any((camera.width, camera.height) != (width, height) for camera in cameras):
-        sizes = sorted({f"{camera.width}x{camera.height}" for camera in cameras})
-        raise InputError(
-            f"The clip has {views} views of {width}x{height} pixels but there are {len(cameras)} cameras of "
-            f"{', '.join(sizes)}; give one camera per view with the clip's size."
-        )
-    for name, tensor in (("colours", rgb), ("masks", mask)):
-        if not bool(torch.isfinite(tensor).all()):
-            bad = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-            raise InputError(f"The clip's {name} are not finite in view {bad[0]}, frame {bad[1]}; render it again.")
-    if not bool((mask[:, 0] > 0.5).any()):
-        raise InputError("The clip's mask is empty in frame 0; expected the static object there, so check the masks.")
-    if gaussians.means.dim() != 2:
-        raise InputError(f"The object has Gaussians of shape {list(gaussians.means.shape)}; expected one set [N, 3].")
-    if iterations < 1 or images < 1:
-        raise InputError(
-            f"A fit of {iterations} iterations and {images} images was asked for; both must be at least 1."
-        )
+def _optimizer(
+    asset: MotionAsset, lr_planes: float, lr_heads: float, fine_rate: float, lr_colour: float
+) -> torch.optim.Adam:
+    field = asset.field
+    groups: list[dict[str, Any]] = [
+        {"params": plane.level(level), "lr": lr_planes * fine_rate ** (plane.levels - 1 - level)}
+        for plane in field.hexplanes
+        for level in range(plane.levels)
+    ]
+    groups.append({"params": list(field.heads.parameters()), "lr": lr_heads})
+    if field.whole:
+        groups.append({"params": list(field.whole.parameters()), "lr": GLOBAL_RATE * lr_heads})
+    if asset.appearance is not None:
+        groups.append({"params": list(asset.appearance.parameters()), "lr": lr_colour})
+    return torch.optim.Adam(groups, eps=1e-15)
+
+
+def _render(
+    moved: Gaussians, cameras: list[Camera], share: float, generator: torch.Generator, backend: Backend
+) -> Tensor:
+    """[F, V, 4, H, W]; in each picture only a random share of the Gaussians passes gradients to its geometry."""
+    if share >= 1:
+        return render_gaussians(moved, cameras, background=0.0, backend=backend)
+    pictures = []
+    for camera in cameras:
+        lucky = torch.rand(moved.means.shape[:-1], generator=generator).to(moved.means.device) < share
+        passed = {
+            name: torch.where(lucky[..., None], value, value.detach())
+            for name, value in moved.state_dict().items()
+            if name in ("means", "quats", "log_scales")
+        }
+        pictures.append(render_gaussians(moved.replace(**passed), [camera], background=0.0, backend=backend))
+    return torch.cat(pictures, dim=1)

@@ -15,7 +15,7 @@ from t4d.splat.gaussians import Gaussians, stack_gaussians
 from t4d.splat.render import render_gaussians
 
 T, H, W = 5, 40, 48
-SMALL = dict(space=(20, 20, 20), time=4, features=8, levels=3)
+SMALL = dict(field=dict(planes=[(20, 4)], features=8, levels=3))
 
 
 def blob(n=400):
@@ -59,7 +59,7 @@ def last(states):
 
 def asset_with_motion():
     gaussians = blob(30)
-    field = MotionField(gaussians.means, (6, 5, 7), 4, 3, 2)
+    field = MotionField(gaussians.means, [((6, 5, 7), 4)], 3, 2)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in field.parameters():
@@ -69,7 +69,7 @@ def asset_with_motion():
 
 def test_a_new_field_moves_nothing():
     gaussians = blob(30)
-    offsets = MotionField(gaussians.means)(torch.tensor([-0.5, 0.3]))
+    offsets = MotionField(gaussians.means)(torch.tensor([-0.5, 0.3]))[:3]
     assert [tuple(offset.shape) for offset in offsets] == [(2, 30, 3), (2, 30, 4), (2, 30, 3)]
     assert all(float(offset.detach().abs().max()) == 0 for offset in offsets)
 
