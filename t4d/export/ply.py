@@ -16,7 +16,7 @@ from t4d.splat.rotate import rotate_gaussians
 
 UpAxis = Literal["z", "y", "-y"]
 
-_WORLD_TO_FILE: dict[str, list[list[float]]] = {
+WORLD_TO_FILE: dict[str, list[list[float]]] = {
     "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],  # our world
     "y": [[1, 0, 0], [0, 0, 1], [0, -1, 0]],  # glTF, three.js, Unity-style viewers
     "-y": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],  # COLMAP-style scenes; most 3DGS web viewers turn these over
@@ -52,12 +52,12 @@ def write_ply(path: Path, gaussians: Gaussians, *, up: UpAxis = "z") -> Path:
     Raises:
         InputError: For batch dimensions, values that are not finite, or an unknown axis.
     """
-    if up not in _WORLD_TO_FILE:
-        raise InputError(f"up axis {up!r} is unknown, expected one of {', '.join(_WORLD_TO_FILE)}.")
+    if up not in WORLD_TO_FILE:
+        raise InputError(f"up axis {up!r} is unknown, expected one of {', '.join(WORLD_TO_FILE)}.")
     if gaussians.means.ndim != 2:
         raise InputError(f"means have shape {tuple(gaussians.means.shape)}, expected [N, 3]: write one frame a file.")
     if up != "z":
-        gaussians = rotate_gaussians(gaussians, torch.tensor(_WORLD_TO_FILE[up], dtype=torch.float64))
+        gaussians = rotate_gaussians(gaussians, torch.tensor(WORLD_TO_FILE[up], dtype=torch.float64))
     sh = gaussians.sh  # [N, K, 3]
     columns = torch.cat(
         [

@@ -51,16 +51,9 @@ def read_primitive(file: GltfFile, primitive: Any, uses: list[UvUse], skin: int 
     mode = TRIANGLES if primitive.mode is None else primitive.mode
     if mode not in (TRIANGLES, STRIP, FAN):
         return None
-    draco = (primitive.extensions or {}).get("KHR_draco_mesh_compression")
-    attributes: dict[str, Any] = {k: v for k, v in vars(primitive.attributes).items() if v is not None}
-    if "POSITION" not in attributes:
+    arrays, indices = primitive_arrays(file, primitive)
+    if "POSITION" not in arrays:
         return None
-    if draco is not None:
-        arrays, indices = _decode_draco(file, draco, attributes)
-    else:
-        integers = ("JOINTS_",)
-        arrays = {k: file.accessor(v, raw_integers=k.startswith(integers)) for k, v in attributes.items()}
-        indices = None if primitive.indices is None else file.accessor(primitive.indices, raw_integers=True)[:, 0]
     positions = arrays["POSITION"]
     count = len(positions)
     order = np.arange(count) if indices is None else indices.astype(np.int64)
@@ -80,6 +73,22 @@ def read_primitive(file: GltfFile, primitive: Any, uses: list[UvUse], skin: int 
     if skin is not None:
         data.joints, data.weights = _binding(file, arrays, positions)
     return data
+
+
+def primitive_arrays(file: GltfFile, primitive: Any) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """All attributes of a primitive by name, as stored ([n, width] float64; joints as integers), and its indices.
+
+    Draco-compressed ones are decoded. Without POSITION nothing is read.
+    """
+    draco = (primitive.extensions or {}).get("KHR_draco_mesh_compression")
+    attributes: dict[str, Any] = {k: v for k, v in vars(primitive.attributes).items() if v is not None}
+    if "POSITION" not in attributes:
+        return {}, None
+    if draco is not None:
+        return _decode_draco(file, draco, attributes)
+    arrays = {k: file.accessor(v, raw_integers=k.startswith("JOINTS_")) for k, v in attributes.items()}
+    indices = None if primitive.indices is None else file.accessor(primitive.indices, raw_integers=True)[:, 0]
+    return arrays, indices
 
 
 def _triangles(order: np.ndarray, mode: int) -> np.ndarray:

@@ -142,6 +142,20 @@ class SceneGraph:
             return bool(np.linalg.det((world[skin.joints[joint]] @ skin.inverse_bind[joint])[:3, :3]) < 0)
         return bool(np.linalg.det(world[part.node][:3, :3]) < 0)
 
+    def rest_linear(self) -> list[np.ndarray]:
+        """Per part, the linear part of what places its vertices at rest: [3, 3], or [n, 3, 3] where it is skinned."""
+        world, _ = self._evaluate([], 0.0)
+        maps = []
+        for part in self.parts:
+            if part.skin is None:
+                maps.append(world[part.node][:3, :3])
+                continue
+            skin = self.skins[part.skin]
+            palette = (world[skin.joints] @ skin.inverse_bind)[:, :3, :3]
+            assert part.joints is not None and part.weights is not None
+            maps.append(np.einsum("nk,nkij->nij", part.weights, palette[part.joints]))
+        return maps
+
     def _evaluate(self, channels: Sequence[Channel], seconds: float) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """World matrices [N, 4, 4] of all nodes, and the animated morph weights by node."""
         translation = np.stack([node.translation for node in self.nodes])

@@ -1,9 +1,12 @@
 """Gaussians bound to the triangles of a mesh: where they start, and where they go when the mesh moves."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from t4d.errors import InputError
@@ -46,6 +49,25 @@ class MeshBinding:
 
     def __len__(self) -> int:
         return len(self.faces)
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file."""
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "MeshBinding":
+        """The inverse of ``save``.
+
+        Raises:
+            InputError: the file is absent, damaged or not a binding.
+        """
+        try:
+            return cls(**load_file(path))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise InputError(
+                f"{Path(path).name} is not a readable mesh binding ({str(error).splitlines()[0]}); "
+                "give a binding.safetensors written by this program."
+            ) from error
 
     def pose(
         self,
