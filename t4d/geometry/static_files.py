@@ -10,6 +10,7 @@ from t4d.geometry.color import srgb_to_linear
 from t4d.geometry.images import decode_image, to_array
 from t4d.geometry.mesh import Material, Mesh
 from t4d.geometry.object3d import MAX_TRIANGLES, Object3D, one_line
+from t4d.geometry.ply_header import read_ply_header
 from t4d.geometry.references import MAX_TEXT, lone_texture, obj_references
 
 
@@ -19,6 +20,12 @@ def load_static(path: Path) -> Object3D:
 
     notes = _missing_files(path) if path.suffix.lower() == ".obj" else []
     _check_header(path)
+    header = read_ply_header(path) if path.suffix.lower() == ".ply" else None
+    if header is not None and header.holds_gaussians:
+        raise InputError(
+            f"{path.name} holds 3D Gaussians, not triangles, and this step works on triangles; "
+            "give a mesh, or animate the Gaussians directly."
+        )
     _check_size(path)
     try:
         with path.open("rb") as stream:

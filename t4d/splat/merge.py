@@ -45,8 +45,8 @@ def _clusters(means: np.ndarray, color: np.ndarray, weight: np.ndarray, count: i
 
     rng = np.random.default_rng(seed)
     start = rng.choice(len(means), count, replace=False)
-    distance = KDTree(means[start]).query(means[start], 2)[0][:, 1]
-    spacing = float(np.median(distance)) or 1.0
+    distance = KDTree(means[start]).query(means[start], 2)[0][:, 1]  # infinite where there is but one seed
+    spacing = float(np.median(distance)) if count > 1 else 0.0
     points = np.concatenate([means, COLOR_WEIGHT * spacing * color], axis=1)
     centres = points[start]
     label = np.zeros(len(points), np.int64)
