@@ -2,10 +2,9 @@
 
     python -m eval.stage2_truth [--clips Fox:Run,...] [--set stage2.KEY=VALUE] [--out FILE] [--sheets FOLDER]
 
-Truth. The 16 frames of a clip are taken uniformly over one loop (i/16 of its duration); frame 0 is the static object,
-normalised so that the whole clip stays in view. Pictures of the posed mesh are ray cast with 2 x 2 samples a pixel.
-Light is baked once, in frame 0, and travels with the surface: colour is comparable with Gaussians of static colour
-(re-lit clips need the 4D SH). The fit sees the four rig views (straight colour and soft coverage).
+Truth. `eval.truth_clip` with light baked once, in frame 0, that travels with the surface: colour is comparable with
+Gaussians of static colour (`eval.stage2_ablation` judges re-lit clips). The fit sees the four rig views (straight
+colour and soft coverage).
 
 Judged. Azimuths 45/135/225/315 at elevations 0 and 30, frames 1..15, 128 px, over grey. The squared error is averaged
 over the union of the true and the rendered mask (coverage > 0.5), pooled over pictures. share = (static - fit) /
@@ -25,61 +24,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eval.truth_clip import FRAMES, SIZE, BoundTruth, TruthClip, held_out_cameras
 from t4d.config import Config
-from t4d.geometry.camera import Camera, orbit_camera, rig
-from t4d.geometry.normalise import Normaliser
-from t4d.geometry.object3d import load_object
-from t4d.geometry.shading import shade_vertices
-from t4d.geometry.visibility import render_mesh
+from t4d.geometry.camera import Camera, rig
+from t4d.metrics.motion import distances, share_of_gap
+from t4d.metrics.pictures import masked_mse
 from t4d.motion.asset import MotionAsset
 from t4d.motion.fit import fit_motion
 from t4d.paths import shared_dir
-from t4d.splat.binding import bind_gaussians
 from t4d.splat.gaussians import Gaussians, stack_gaussians
 from t4d.splat.render import render_gaussians
 from t4d.steps import fit_options
 
 CLIPS = ("Fox:Run", "Trex:TRex_Run", "Frog:Frog_Jump", "Clownfish:Swimming_Fast", "RobotExpressive:Dance")
-FRAMES, SIZE, COUNT = 16, 128, 8000
+COUNT = 8000
 GATE = 0.5
-
-
-class TruthClip:
-    """A posed mesh over time, its pictures, and Gaussians bound to it.
-
-    Attributes:
-        vertices: [T, Nv, 3] world.
-        gaussians: static, of frame 0.
-        oracle: [T] posed by the mesh.
-    """
-
-    def __init__(self, path: Path, clip: str, seed: int) -> None:
-        model = load_object(path)
-        index = next(i for i, info in enumerate(model.clips) if info.name.split("|")[-1] == clip)
-        duration = model.clips[index].duration
-        posed = [model.pose(index, duration * i / FRAMES) for i in range(FRAMES)]
-        normaliser = Normaliser.fit_clip(posed, model.up)
-        self.mesh = model.mesh
-        self.vertices = np.stack([normaliser.apply(vertices) for vertices in posed])
-        self.light = shade_vertices(self.mesh, self.vertices[0])
-        self.gaussians, binding = bind_gaussians(self.mesh, self.vertices[0], COUNT, self.light, seed)
-        means, quats = binding.pose(self.vertices)
-        self.means = means
-        self.oracle = stack_gaussians([self.gaussians.replace(means=means[i], quats=quats[i]) for i in range(FRAMES)])
-
-    def pictures(self, cameras: list[Camera]) -> Tensor:
-        """Ray-cast truth, [T, V, 4, H, W] over grey."""
-        return torch.stack(
-            [
-                torch.stack([render_mesh(self.mesh, pose, camera, self.light, supersample=2)[0] for camera in cameras])
-                for pose in self.vertices
-            ]
-        )
-
-
-def held_out_cameras() -> list[Camera]:
-    """The judges: four azimuths between the rig's, at two other elevations."""
-    return [orbit_camera(a, e, width=SIZE, height=SIZE) for e in (0.0, 30.0) for a in (45.0, 135.0, 225.0, 315.0)]
 
 
 def straight_clip(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,33 +49,24 @@ def straight_clip(pictures: Tensor) -> tuple[Tensor, Tensor]:
     return (rgb * (mask > 0)).clamp(0, 1), mask
 
 
-def masked_error(truth: Tensor, rendered: Tensor) -> float:
-    """Squared error over the union of both masks, frames 1..T-1, pooled over pictures [T, V, 4, H, W]."""
-    truth, rendered = truth[1:], rendered[1:]
-    union = ((truth[:, :, 3:] > 0.5) | (rendered[:, :, 3:] > 0.5)).to(truth)
-    error = (truth[:, :, :3] - rendered[:, :, :3]).square() * union
-    return float(error.sum() / (3 * union.sum()))
-
-
 def moving(asset: MotionAsset) -> Gaussians:
     """All frames of an asset as one batch [T]."""
     return stack_gaussians([asset.at(frame) for frame in range(asset.frames)])
 
 
-def judge(truth: TruthClip, pictures: Tensor, cameras: list[Camera], fitted: Gaussians) -> dict[str, float]:
+def judge(truth: BoundTruth, pictures: Tensor, cameras: list[Camera], fitted: Gaussians) -> dict[str, float]:
     """The row of one clip; ``pictures`` are the truth at ``cameras``."""
     with torch.no_grad():
-        still = stack_gaussians([truth.gaussians] * FRAMES)
+        still = truth.still()
         errors = {
-            name: masked_error(pictures, render_gaussians(gaussians, cameras))
+            name: masked_mse(pictures[1:], render_gaussians(gaussians, cameras)[1:])
             for name, gaussians in (("static", still), ("fit", fitted), ("oracle", truth.oracle))
         }
-        off = (fitted.means - truth.means)[1:].norm(dim=-1).mean()
-        moved = (truth.gaussians.means - truth.means)[1:].norm(dim=-1).mean()
-    gap = errors["static"] - errors["oracle"]
+        off = distances(fitted.means[1:], truth.oracle.means[1:]).mean()
+        moved = distances(still.means[1:], truth.oracle.means[1:]).mean()
     return {
         **{f"mse_{name}": value for name, value in errors.items()},
-        "share": (errors["static"] - errors["fit"]) / gap if gap > 0 else float("nan"),
+        "share": share_of_gap(errors["static"], errors["fit"], errors["oracle"]),
         "mean_distance": float(off),
         "mean_distance_static": float(moved),
     }
@@ -153,9 +103,10 @@ def main() -> None:
     print("clip                       static     fit  oracle   share  off/moved   CPU-s  wall-s")
     for item in arguments.clips.split(","):
         name, clip = item.split(":")
-        truth = TruthClip(arguments.data / f"{name}.glb", clip, arguments.seed)
-        rgb, mask = straight_clip(truth.pictures(cameras))
-        pictures = truth.pictures(judges)
+        object_clip = TruthClip(arguments.data / f"{name}.glb", clip, relit=False)
+        truth = object_clip.bind(COUNT, arguments.seed)
+        rgb, mask = straight_clip(object_clip.pictures(cameras))
+        pictures = object_clip.pictures(judges)
         cpu, wall = time.process_time(), time.perf_counter()
         states = fit_motion(truth.gaussians, cameras, rgb, mask, seed=arguments.seed, **options)
         state = deque(states, maxlen=1).pop()
@@ -171,8 +122,7 @@ def main() -> None:
         )
         if arguments.sheets:
             with torch.no_grad():
-                still = stack_gaussians([truth.gaussians] * FRAMES)
-                shown = [pictures] + [render_gaussians(g, judges) for g in (fitted, truth.oracle, still)]
+                shown = [pictures] + [render_gaussians(g, judges) for g in (fitted, truth.oracle, truth.still())]
             contact_sheet(arguments.sheets / f"{name}.png", shown)
     print(f"{sum(row['passed'] for row in rows)} of {len(rows)} clips reach a share of {GATE}")
     report = {
@@ -182,14 +132,15 @@ def main() -> None:
         "seed": arguments.seed,
         "threads": arguments.threads,
         "light": "baked in frame 0, travels with the surface",
-        "hardware": _processor(),
+        "hardware": processor(),
         "torch": torch.__version__,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the CPU, for results."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return next(
