@@ -37,6 +37,15 @@ def ball(n: int = 300, degree: int = 0, seed: int = 0, size: float = 1.0, scale:
     )
 
 
+def write_with_gsply(path: Path, g: Gaussians, compressed: bool = False) -> None:
+    """An outside writer."""
+    means, scales, quats, opacities, sh = (
+        value.numpy() for value in (g.means, g.log_scales, g.quats, g.opacity_logits, g.sh)
+    )
+    rest = sh[:, 1:] if sh.shape[1] > 1 else None
+    gsply.plywrite(path, means, scales, quats, opacities, sh[:, 0], rest, compressed=compressed)
+
+
 def turned_camera(camera: Camera, rotation: torch.Tensor) -> Camera:
     """The camera carried along by a rotation of the world about the origin."""
     pose = camera.world_to_camera.clone()
@@ -76,10 +85,8 @@ def test_harmonic_rotation_is_a_group_of_orthogonal_blocks(degree: int) -> None:
 def test_file_of_another_writer(tmp_path: Path, degree: int, compressed: bool) -> None:
     """gsply writes, we read: the same object up to the normalisation, which is undone here."""
     gaussians = ball(degree=degree, size=40.0)
-    arrays = [gaussians.means, gaussians.log_scales, gaussians.quats, gaussians.opacity_logits, gaussians.sh[:, 0]]
-    rest = gaussians.sh[:, 1:].numpy() if degree else None
     path = tmp_path / ("a.compressed.ply" if compressed else "a.ply")
-    gsply.plywrite(path, *[array.numpy() for array in arrays], rest, compressed=compressed)
+    write_with_gsply(path, gaussians, compressed)
     assert is_gaussian_ply(path)
     read, notes = load_gaussian_object(path, radius=0.6, up="z")
     assert notes == [] and read.sh_degree == degree
@@ -132,12 +139,7 @@ def test_floaters_shells_and_broken_rows_are_left_out(tmp_path: Path) -> None:
     bad.opacity_logits[6] = float("inf")  # simply opaque
     both = Gaussians(**{k: torch.cat([v, bad.state_dict()[k]]) for k, v in good.state_dict().items()})
     path = tmp_path / "a.ply"
-    gsply.plywrite(
-        path,
-        *(x.numpy() for x in (both.means, both.log_scales, both.quats, both.opacity_logits)),
-        both.sh[:, 0].numpy(),
-        None,
-    )
+    write_with_gsply(path, both)
     read, notes = load_gaussian_object(path, up="z")
     assert len(read) == 401 and all(torch.isfinite(v).all() for v in read.state_dict().values())
     assert notes[0].startswith("3 Gaussians of a.ply hold numbers") and notes[1].startswith(
