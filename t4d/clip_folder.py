@@ -62,9 +62,10 @@ def read_clip(
         InputError: a frame is missing, cannot be decoded, has another size or no alpha, a mask is empty, full or
             inverted, values are not finite, the cameras do not fit; the sentence names the file.
     """
+    check_exists(path)
     if path.is_dir():
         found = _read_folder(path, cameras, views, fps)
-    elif path.is_file():
+    else:
         try:
             clip = Clip.load(path)
         except InputError as error:
@@ -74,12 +75,16 @@ def read_clip(
         found = NamedClip(
             clip, [[f"frame {t} of view {v} of {path.name}" for t in range(shape[1])] for v in range(shape[0])]
         )
-    else:
-        raise InputError(f"The clip {path.name} does not exist; give a folder of RGBA pictures or a .safetensors clip.")
     if found.clip.rgb.shape[1] < 2:
         raise InputError(f"The clip {path.name} has 1 frame a view; at least 2 are needed, frame 0 being the object.")
     _check_masks(found)
     return found
+
+
+def check_exists(path: Path) -> None:
+    """Raises InputError where there is no clip."""
+    if not path.exists():
+        raise InputError(f"The clip {path.name} does not exist; give a folder of RGBA pictures or a .safetensors clip.")
 
 
 def check_silhouettes(found: NamedClip, reference_alpha: Tensor, least: float = SILHOUETTE_IOU) -> list[float]:

@@ -26,6 +26,9 @@ class GeometryConfig(_Section):
     """Normalisation, light and cameras of the static object."""
 
     radius: float = Field(default=0.7, gt=0.1, le=1.0, description="Rest-pose radius after normalisation, world units.")
+    up: Literal["auto", "y", "z", "-y"] = Field(
+        default="auto", description="The object file's up axis; 'auto' follows its format ('-y': 3DGS captures only)."
+    )
     azimuths: tuple[float, ...] = Field(default=(0, 90, 180, 270), min_length=1, description="Rig azimuths, degrees.")
     elevation: float = Field(default=15.0, ge=-80, le=80, description="Rig elevation, degrees.")
     distance: float = Field(default=3.0, gt=1.0, le=20, description="Camera distance, world units.")

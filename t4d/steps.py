@@ -1,12 +1,13 @@
-"""The bodies of the pipeline's four stages: each reads files, works, and writes files into its folder.
+"""The bodies of the first stages: each reads files, works, and writes files into its folder.
 
-Frames: world z up; clips are [V, T, ...] over mid-grey; see `t4d.pipeline` for how they are run and cached.
+Frames: world z up; clips are [V, T, ...] over mid-grey; see `t4d.pipeline` for how they are run and cached, and
+`t4d.stage_two` and `t4d.delivery` for the later ones.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +16,67 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from t4d.clip_folder import check_silhouettes, read_clip
 from t4d.config import Config, GeometryConfig, StageTwoConfig
+from t4d.data.clip import Clip
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.diffusion.segmenter import BackgroundSegmenter
-from t4d.export.player import write_player
-from t4d.export.ply import write_ply_sequence
-from t4d.export.video import write_grid, write_orbit
+from t4d.export.video import write_grid
 from t4d.geometry.camera import Camera, rig
 from t4d.geometry.normalise import Normaliser
 from t4d.geometry.object3d import load_object
 from t4d.geometry.shading import LightRig, shade_vertices
-from t4d.motion.asset import MotionAsset
-from t4d.motion.fit import fit_motion
+from t4d.motion.fit import FitState
 from t4d.splat.binding import bind_gaussians
 from t4d.splat.gaussians import Gaussians
+from t4d.splat.object_ply import is_gaussian_ply, load_gaussian_object
 from t4d.splat.render import render_gaussians
-from t4d.stages import write_atomically
 
-CHECKPOINT_EVERY = 50
+CLIP = "clip.safetensors"
+WEIGHTS = "weights.json"  # which weights made a stage's output
+GAUSSIANS = "gaussians.safetensors"
+SURFACE = "surface.safetensors"  # absent where the object has no triangles
 
 
 @dataclass(frozen=True)
 class Step:
-    """Progress inside a stage: fraction 0..1 and one line for a person."""
+    """Progress inside a stage.
+
+    Attributes:
+        fraction: 0..1 of the stage.
+        message: one line for a person.
+        facts: JSON values about where the stage stands, for run.json.
+        state: of the fit, whose asset is viewable; None elsewhere.
+    """
 
     fraction: float
     message: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    state: FitState | None = None
+
+
+@dataclass
+class Weights:
+    """The video model of one job, loaded when a stage first needs it and shared by those after it.
+
+    Attributes:
+        name: "mini", "public" or a folder (``VideoModel.load``).
+        device: where it works.
+    """
+
+    name: str
+    device: torch.device
+
+    @cached_property
+    def model(self) -> VideoModel:
+        """The networks."""
+        return VideoModel.load(self.name).to(self.device)
+
+    def describe(self, folder: Path) -> None:
+        """Writes weights.json: label, name and digest of the model."""
+        facts = {"label": self.model.label, "name": self.name, "sha256": self.model.sha256}
+        (folder / WEIGHTS).write_text(json.dumps(facts, indent=1))
 
 
 def read_json(path: Path) -> Any:
@@ -56,51 +91,54 @@ def device_of(config: Config) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def cameras_of(geometry: GeometryConfig, size: int) -> list[Camera]:
-    """The rig the clip is generated and fitted in, square pictures of ``size`` pixels."""
-    return rig(geometry.azimuths, geometry.elevation, geometry.distance, geometry.vfov, size, size)
+def cameras_of(geometry: GeometryConfig, width: int, height: int) -> list[Camera]:
+    """The rig a clip is generated in, for pictures of ``width`` x ``height`` pixels."""
+    return rig(geometry.azimuths, geometry.elevation, geometry.distance, geometry.vfov, width, height)
 
 
 def prepare(folder: Path, path: Path, config: Config) -> Iterator[Step]:
-    """Object file -> static Gaussians bound to its triangles, and the condition views (paper 3.1, 3.3).
+    """Object file -> static Gaussians, bound to its triangles where it has any (paper 3.1, 3.3).
 
-    Light is baked into the Gaussians at rest, as the paper bakes it into vertex colours.
+    Light is baked into the Gaussians of a mesh at rest, as the paper bakes it into vertex colours; a 3DGS file has its
+    own.
 
-    Writes: gaussians.safetensors; binding.safetensors; reference.safetensors (``rgba`` [V, 4, H, W]); prepared.json.
+    Writes: gaussians.safetensors; for a mesh binding.safetensors and surface.safetensors (``vertices`` [Nv, 3] world,
+    ``faces`` [F, 3]); prepared.json (name, notes, triangles, and for a mesh ``matrix`` [4, 4], file space -> world).
     """
     yield Step(0.0, "Reading the object")
-    loaded = load_object(path)
-    vertices = Normaliser.fit_static(loaded, radius=config.geometry.radius).apply(loaded.rest_vertices())
-    light = shade_vertices(loaded.mesh, vertices, LightRig())
-    yield Step(0.3, f"Placing {config.splat.count} Gaussians on {len(loaded.mesh.faces)} triangles")
-    gaussians, binding = bind_gaussians(loaded.mesh, vertices, config.splat.count, light, config.seed)
-    save_file(gaussians.state_dict(), folder / "gaussians.safetensors")
-    save_arrays(vars(binding), folder / "binding.safetensors")
-    yield Step(0.6, "Rendering the condition views")
-    cameras = cameras_of(config.geometry, config.stage1.size)
-    device = device_of(config)
-    with torch.no_grad():
-        rgba = render_gaussians(gaussians.to(device), cameras, backend=config.splat.backend)
-    save_file({"rgba": rgba.cpu().contiguous()}, folder / "reference.safetensors")
-    facts = {"name": loaded.name, "notes": loaded.notes, "triangles": len(loaded.mesh.faces)}
+    geometry, count = config.geometry, config.splat.count
+    up = None if geometry.up == "auto" else geometry.up
+    if is_gaussian_ply(path):
+        gaussians, notes = load_gaussian_object(path, count, geometry.radius, up, config.seed)
+        facts = {"name": path.stem, "notes": notes, "triangles": 0}
+    else:
+        loaded = load_object(path, up=up)
+        normaliser = Normaliser.fit_static(loaded, radius=geometry.radius)
+        vertices = normaliser.apply(loaded.rest_vertices())
+        light = shade_vertices(loaded.mesh, vertices, LightRig())
+        yield Step(0.3, f"Placing {count} Gaussians on {len(loaded.mesh.faces)} triangles")
+        gaussians, binding = bind_gaussians(loaded.mesh, vertices, count, light, config.seed)
+        save_arrays(vars(binding), folder / "binding.safetensors")
+        save_arrays({"vertices": vertices, "faces": loaded.mesh.faces}, folder / SURFACE)
+        facts = {"name": loaded.name, "notes": loaded.notes, "triangles": len(loaded.mesh.faces)}
+        facts["matrix"] = normaliser.matrix.tolist()
+    save_file(gaussians.state_dict(), folder / GAUSSIANS)
     (folder / "prepared.json").write_text(json.dumps(facts, indent=1))
     yield Step(1.0, "Object ready")
 
 
-def clip(folder: Path, prepared: Path, prompt: str, weights: Path | None, config: Config) -> Iterator[Step]:
-    """Condition views + sentence -> clip (Stage One).
-
-    Writes: clip.safetensors (``rgb`` [V, T, 3, H, W] and ``mask`` [V, T, 1, H, W], float16), clip.mp4, weights.json.
-    """
+def clip(folder: Path, prepared: Path, prompt: str, weights: Weights, config: Config) -> Iterator[Step]:
+    """Static object + sentence -> clip (Stage One). Writes clip.safetensors (a `Clip`), clip.mp4, weights.json."""
     settings = config.stage1
     yield Step(0.0, "Loading the video model")
-    model = VideoModel.load(settings.weights if weights is None else weights).to(device_of(config))
-    reference = load_file(prepared / "reference.safetensors")["rgba"]
+    model = weights.model
+    cameras = cameras_of(config.geometry, settings.size, settings.size)
+    reference = reference_views(prepared, cameras, config)
     state = None
     for state in sample_clip(
         model,
         reference,
-        cameras_of(config.geometry, settings.size),
+        cameras,
         prompt,
         frames=settings.frames,
         steps=settings.steps,
@@ -113,11 +151,31 @@ def clip(folder: Path, prepared: Path, prompt: str, weights: Path | None, config
         yield Step(0.05 + 0.9 * state.step / state.total, f"Denoising, step {state.step} of {state.total}")
     assert state is not None and state.clip_rgba is not None
     rgb, mask = split_clip(state.clip_rgba, reference, has_alpha=model.has_alpha)
-    save_file({"rgb": rgb.half().contiguous(), "mask": mask.half().contiguous()}, folder / "clip.safetensors")
-    write_grid(folder / "clip.mp4", rgb, settings.fps)
-    facts = {"label": model.label, "name": settings.weights, "sha256": model.sha256}
-    (folder / "weights.json").write_text(json.dumps(facts, indent=1))
+    _write_clip(folder, Clip(rgb, mask, cameras, settings.fps, prompt))
+    weights.describe(folder)
     yield Step(1.0, "Clip ready")
+
+
+def import_clip(folder: Path, prepared: Path, path: Path, views: int | None, config: Config) -> Iterator[Step]:
+    """A clip from elsewhere, checked against the object. Writes what `clip` does, without weights.json."""
+    yield Step(0.0, "Reading the clip")
+    found = read_clip(path, partial(cameras_of, config.geometry), views=views, fps=config.stage1.fps)
+    yield Step(0.5, "Comparing the clip with the object")
+    check_silhouettes(found, reference_views(prepared, found.clip.cameras, config)[:, 3:])
+    _write_clip(folder, found.clip)
+    yield Step(1.0, "Clip ready")
+
+
+def _write_clip(folder: Path, made: Clip) -> None:
+    made.save(folder / CLIP)
+    write_grid(folder / "clip.mp4", made.rgb, made.fps)
+
+
+def reference_views(prepared: Path, cameras: list[Camera], config: Config) -> Tensor:
+    """The static object in some cameras, over mid-grey: [V, 4, H, W] on the CPU."""
+    gaussians = Gaussians.from_state_dict(load_file(prepared / GAUSSIANS)).to(device_of(config))
+    with torch.no_grad():
+        return render_gaussians(gaussians, cameras, backend=config.splat.backend).cpu().contiguous()
 
 
 def split_clip(rgba: Tensor, reference: Tensor, *, has_alpha: bool) -> tuple[Tensor, Tensor]:
@@ -129,30 +187,6 @@ def split_clip(rgba: Tensor, reference: Tensor, *, has_alpha: bool) -> tuple[Ten
     if has_alpha:
         return rgb, (rgba[:, :, 3:] > 0.5).float().cpu()
     return rgb, BackgroundSegmenter()(rgb, reference[:, 3:])
-
-
-def fit(folder: Path, prepared: Path, clip: Path, config: Config) -> Iterator[Step]:
-    """Clip -> motion field of the static Gaussians (Stage Two). Writes asset.safetensors."""
-    settings, device = config.stage2, device_of(config)
-    gaussians = Gaussians.from_state_dict(load_file(prepared / "gaussians.safetensors")).to(device)
-    tensors = load_file(clip / "clip.safetensors")
-    yield Step(0.0, "Starting the motion fit")
-    state, checkpoint = None, folder / "checkpoint.safetensors"  # outlives a kill, see `t4d.stages`
-    for state in fit_motion(
-        gaussians,
-        cameras_of(config.geometry, config.stage1.size),
-        tensors["rgb"].float().to(device),
-        tensors["mask"].float().to(device),
-        seed=config.seed,
-        backend=config.splat.backend,
-        resume=load_file(checkpoint) if checkpoint.is_file() else None,
-        **fit_options(settings),
-    ):
-        if state.iteration % CHECKPOINT_EVERY == 0 and state.iteration < state.total:
-            write_atomically(checkpoint, partial(save_file, state.checkpoint()))
-        yield Step(state.iteration / state.total, f"Fitting motion, step {state.iteration} of {state.total}")
-    assert state is not None
-    state.asset.save(folder / "asset.safetensors")
 
 
 def fit_options(settings: StageTwoConfig) -> dict[str, Any]:
@@ -167,27 +201,3 @@ def fit_options(settings: StageTwoConfig) -> dict[str, Any]:
         "lambda_sds": settings.guidance.lambda_sds,
         "reproject_every": settings.features.reproject_every,
     }
-
-
-def export(out: Path, prompt: str, config: Config) -> Iterator[Step]:
-    """``asset.safetensors`` in ``out`` -> orbit.mp4, player.html and frames/NNNN.ply beside it."""
-    asset = MotionAsset.load(out / "asset.safetensors").to(device_of(config))
-    frames, fps = asset.frames, config.stage1.fps
-    yield Step(0.0, "Rendering the orbit")
-    write_orbit(
-        out / "orbit.mp4",
-        asset.at,
-        frames,
-        fps,
-        length=config.export.orbit_frames,
-        size=config.export.orbit_size,
-        elevation=config.geometry.elevation,
-        distance=config.geometry.distance,
-        vfov=config.geometry.vfov,
-        backend=config.splat.backend,
-    )
-    yield Step(0.6, "Writing the player")
-    write_player(out / "player.html", asset.at, frames, fps, title=prompt)
-    yield Step(0.9, "Writing the PLY frames")
-    write_ply_sequence(out / "frames", asset.at, frames, fps)
-    yield Step(1.0, "Files written")

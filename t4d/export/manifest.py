@@ -76,6 +76,7 @@ class RunRecorder:
         self.outputs: dict[str, dict[str, Any]] = {}
         self.weights = dict(weights) if weights is not None else None
         self.status, self.error = "running", None
+        self.stopped = False  # True: ended early at the user's wish, with results; the status says so
         self._inputs = [Path(item) for item in inputs]
         self._facts: dict[str, Any] = {"prompt": prompt, "config": dict(config or {}), "seed": seed}
         self._sample_seconds = sample_seconds
@@ -105,7 +106,7 @@ class RunRecorder:
         self._stop.set()
         if self._sampler is not None:
             self._sampler.join()
-        self.status = _status(error)
+        self.status = "stopped" if self.stopped and error is None else _status(error)
         # the message only: a trace would carry the machine's folders into a file made to be shared
         self.error = None if error is None else f"{type(error).__name__}: {error}"
         self.write()
