@@ -80,7 +80,8 @@ def thread_counts() -> dict[str, int | str]:
     if (torch := sys.modules.get("torch")) is not None:
         counts["torch"] = torch.get_num_threads()
     if (numba := sys.modules.get("numba")) is not None:
-        counts["numba"] = numba.get_num_threads()
+        # Not numba.get_num_threads(): it starts numba's OpenMP layer, which raises torch's thread count as well.
+        counts["numba"] = numba.config.NUMBA_NUM_THREADS
     return counts
 
 
