@@ -79,7 +79,7 @@ class MotionField(nn.Module):
             [HexPlane(space, time, features, levels, generator) for space, (_, time) in zip(spaces, planes)]
         )
         self.table = table
-        inputs, extra = features * len(planes), 0 if table is None else table.values.shape[-1] + 1
+        inputs, extra = features * len(planes), 0 if table is None else table.width + 1
 
         def heads(sizes: dict[str, int]) -> nn.ModuleDict:
             return nn.ModuleDict({n: Head(inputs, extra, hidden, s, bias, generator) for n, s in sizes.items()})
@@ -98,24 +98,29 @@ class MotionField(nn.Module):
     def features(
         self,
         times: Tensor,  # [T]
-    ) -> Tensor:
-        """Eq. 6 for all Gaussians at times tau: [T, N, width of the planes + width of the table and its flag]."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Eq. 6 for all Gaussians at times tau: Hex-plane features [T, N, F] and rows of the table [T, N, D + 1]."""
         parts = [plane(self.means, times) for plane in self.hexplanes]
-        if self.table is not None:
-            parts.append(self.table.at((times + 1) / 2 * (self.table.values.shape[1] - 1)).to(parts[0]))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        rows = None if self.table is None else self.table.at(self._frames(times)).to(parts[0])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1), rows
+
+    def _frames(self, times: Tensor) -> Tensor:
+        """Frame numbers of times tau in the table; rounding of tau must not leave the clip or miss whole frames."""
+        frames = ((times + 1) / 2 * (self.table.frames - 1)).clamp(0, self.table.frames - 1)
+        whole = frames.round()
+        return torch.where((frames - whole).abs() < 1e-4, whole, frames)
 
     def forward(
         self,
         times: Tensor,  # [T]
     ) -> Offsets:
         """Eq. 7: offsets at times tau."""
-        features = self.features(times)
-        offsets = decode(list(self.heads.values()), features)  # pyright: ignore[reportArgumentType]
+        features, rows = self.features(times)
+        offsets = decode(list(self.heads.values()), features, rows)  # pyright: ignore[reportArgumentType]
         if not self.whole:
             return Offsets(*offsets)
-        mean = features.mean(dim=1)
-        euler, shift = (self.whole[name](mean) for name in ("euler", "shift"))
+        mean = features.mean(dim=1), None if rows is None else rows.mean(dim=1)
+        euler, shift = (self.whole[name](*mean) for name in ("euler", "shift"))
         turn = quat_of_euler(2 * math.pi * euler.sigmoid() - math.pi)
         return Offsets(*offsets, turn=turn, shift=2 * shift.sigmoid() - 1)
 

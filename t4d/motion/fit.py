@@ -211,7 +211,7 @@ def _optimizer(
         groups.append({"params": list(field.whole.parameters()), "lr": GLOBAL_RATE * lr_heads})
     if asset.appearance is not None:
         groups.append({"params": list(asset.appearance.parameters()), "lr": lr_colour})
-    return torch.optim.Adam(groups, eps=1e-15)
+    return torch.optim.Adam(groups, eps=1e-15, fused=True)
 
 
 def _render(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, interpolate
+
+from t4d.motion.plane_reader import LinearRead, cells, stretch
 
 # Axis pairs (first, second); a plane is stored [features, resolution of second, resolution of first].
 PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
@@ -56,10 +57,15 @@ class HexPlane(nn.Module):
                     low, high = (1.0, 1.0) if second == TIME else INIT_SPACE
                     grid.uniform_(low, high, generator=generator)
                 self.grids[f"{'xyzt'[first]}{'xyzt'[second]}_{level}"] = nn.Parameter(grid)
+        for full in set(self.resolution[:TIME]):
+            for level in range(1, levels):
+                size = _half(full, level)
+                self.register_buffer(f"stretch_{size}_{full}", stretch(size, full).float(), persistent=False)
+        self._readers: tuple[object, Tensor, list[LinearRead]] | None = None
 
     def _size(self, axis: int, level: int) -> int:
         resolution = self.resolution[axis]
-        return resolution if axis == TIME else max(2, -(-resolution // 2**level))
+        return resolution if axis == TIME else _half(resolution, level)
 
     def level(self, level: int) -> list[Tensor]:
         """The six grids of one level; 0 is the finest."""
@@ -71,37 +77,53 @@ class HexPlane(nn.Module):
         total = self.grids[f"{name}_0"]
         for level in range(1, self.levels):
             grid = self.grids[f"{name}_{level}"]
-            total = total + interpolate(grid, total.shape[-2:], mode="bilinear", align_corners=True)
+            wide = grid @ self._stretch(first, level).to(grid).mT
+            total = total + (wide if second == TIME else self._stretch(second, level).to(grid) @ wide)
         return total
+
+    def _stretch(self, axis: int, level: int) -> Tensor:
+        return getattr(self, f"stretch_{self._size(axis, level)}_{self.resolution[axis]}")
 
     def forward(
         self,
         points: Tensor,  # [N, 3]
         times: Tensor,  # [T]
     ) -> Tensor:
-        """Features of all points at all times.
+        """Features of all points at all times; differentiable in the planes, not in points and times.
 
         Args:
             points: world, in [-1, 1].
             times: tau in [-1, 1].
 
         Returns:
-            [T, N, F].
+            [T, N, F] (a view of [N, T, F]).
         """
-        n, t = len(points), len(times)
-        product: Tensor | None = None
-        for first, second in PAIRS:
+        readers, product = self._readers_of(points), None
+        for (first, second), reader in zip(PAIRS, readers):
+            plane = self.plane(first, second)[0]  # [F, second, first]
             if second == TIME:
-                x = points[None, :, first].expand(t, n)
-                grid = torch.stack([x, times[:, None].expand(t, n)], dim=-1)[None]  # [1, T, N, 2]
+                low, share = cells(times.to(plane), self.resolution[TIME])
+                samples = torch.lerp(plane[:, low], plane[:, low + 1], share[:, None])  # [F, T, first]
+                read = reader(samples.permute(2, 1, 0).flatten(1)).unflatten(1, (len(times), -1))  # [N, T, F]
             else:  # the same at all times, read once
-                grid = points[:, (first, second)][None, None]  # [1, 1, N, 2]
-            read = grid_sample(
-                self.plane(first, second), grid, mode="bilinear", padding_mode="border", align_corners=True
-            )[0]  # [F, T or 1, N]
+                read = reader(plane.flatten(1).T.contiguous())[:, None]  # [N, 1, F]
             product = read if product is None else product * read
         assert product is not None
-        return product.permute(1, 2, 0)
+        return product.transpose(0, 1)
+
+    def _readers_of(self, points: Tensor) -> list[LinearRead]:
+        """How the planes are read at points; kept, as a field asks for the same points in every step."""
+        key = (id(points), points._version, points.dtype, points.device)
+        if self._readers is None or self._readers[0] != key:
+            x = points.detach()
+            readers = [
+                LinearRead([x[:, first]], [self.resolution[first]])
+                if second == TIME
+                else LinearRead([x[:, second], x[:, first]], [self.resolution[second], self.resolution[first]])
+                for first, second in PAIRS
+            ]
+            self._readers = (key, points, readers)  # the points are kept, so that their id stays theirs
+        return self._readers[2]
 
     @torch.no_grad()
     def hold_time(self, sample: int) -> None:
@@ -109,6 +131,10 @@ class HexPlane(nn.Module):
         for name, grid in self.grids.items():
             if "t_" in name:
                 grid[:, :, sample + 1 :] = grid[:, :, sample : sample + 1]
+
+
+def _half(resolution: int, level: int) -> int:
+    return max(2, -(-resolution // 2**level))
 
 
 def hexplane_reference(planes: Sequence[Tensor], points: Tensor, times: Tensor) -> Tensor:
