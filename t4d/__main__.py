@@ -1,16 +1,22 @@
 """Command line: ``python -m t4d animate FILE "PROMPT" -o OUT``."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from t4d.config import Config, preset_names, variant_names
 from t4d.errors import Cancelled, InputError
+
+if TYPE_CHECKING:
+    from t4d.pipeline import AnimateRequest
 
 app = typer.Typer(
     help="Turn a static 3D model and one sentence into a moving 4D Gaussian asset.",
@@ -18,41 +24,63 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+BAR = "{desc} |{bar}| {n:.0f}% [{elapsed}<{postfix}]"
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 Preset = Annotated[str, typer.Option(help=f"{', '.join(preset_names())}, or a YAML file.")]
 Variant = Annotated[str, typer.Option(help=f"Named patch of the configuration: {', '.join(variant_names())}.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="section.key=value; may be repeated.")]
+Seed = Annotated[int | None, typer.Option(help="Seed; the preset's where not given.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of stage outputs shared by several runs.")]
 
 
 @app.command()
 def animate(
     file: Annotated[Path, typer.Argument(help="Object file: .glb, .gltf, .obj or .ply.")],
     prompt: Annotated[str, typer.Argument(help='One sentence, e.g. "a fox is running".')],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
+    out: Out,
     preset: Preset = "mini",
     variant: Variant = "full",
     overrides: Overrides = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; the preset's where not given.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of stage outputs shared by several runs.")] = None,
+    seed: Seed = None,
+    cache: Cache = None,
 ) -> None:
-    """Animate an object: four-view video, orbit video, offline player, per-frame PLY, asset and run.json."""
-    config = Config.load(preset, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])], variant)
-    # Before torch and numba are imported: both read these once.
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(config.threads))
-    from t4d.pipeline import AnimateRequest
-    from t4d.pipeline import animate as run
+    """Animate an object: four-view video, orbit video, offline player, animated GLB, PLY frames, tracks, run.json.
 
-    result = None
-    with tqdm(total=100, unit="%", bar_format="{desc} |{bar}| {n:.0f}% [{elapsed}<{postfix}]") as bar:
-        for progress in run(AnimateRequest(file, prompt, out, config, cache)):
-            bar.set_description_str(f"{progress.stage}: {progress.message}", refresh=False)
-            bar.set_postfix_str("?" if progress.eta_s is None else f"{progress.eta_s:.0f} s", refresh=False)
-            bar.n = 100 * progress.fraction
-            bar.refresh()
-            result = progress.result or result
-    assert result is not None
-    for path in (result.clip, result.orbit, result.player, result.asset, result.plys, result.manifest):
-        print(path)
+    Ctrl-C once the fit has begun keeps the asset so far and writes its files.
+    """
+    config = _config(preset, variant, overrides, seed)
+    from t4d.pipeline import AnimateRequest
+
+    _run(AnimateRequest(file, prompt, out, config, cache))
+
+
+@app.command()
+def fit(
+    clip: Annotated[
+        Path, typer.Argument(help="Folder with view_0/0000.png, ... or 0.png, ... (RGBA), or a .safetensors clip.")
+    ],
+    obj: Annotated[Path, typer.Option("--object", help="The static object the clip shows: .glb, .gltf, .obj or .ply.")],
+    out: Out,
+    prompt: Annotated[str, typer.Option(help="What the clip shows, in one sentence; guides features and 4D-SDS.")] = "",
+    views: Annotated[
+        int | None, typer.Option(help="Views of a folder of 0.png, 1.png, ... (view * frames + frame).")
+    ] = None,
+    preset: Preset = "mini",
+    variant: Variant = "full",
+    overrides: Overrides = None,
+    seed: Seed = None,
+    cache: Cache = None,
+) -> None:
+    """Fit a moving asset to a multi-view clip from elsewhere: any number of views and frames, any picture size.
+
+    Frame 0 of every view must show the object as it is in its file. Cameras are those of the preset's rig unless the
+    folder has a cameras.json. Ctrl-C keeps the asset so far and writes its files.
+    """
+    config = _config(preset, variant, overrides, seed)
+    from t4d.pipeline import AnimateRequest
+
+    _run(AnimateRequest(obj, prompt, out, config, cache, clip, views))
 
 
 @app.command()
@@ -60,12 +88,68 @@ def config(preset: Preset = "mini", variant: Variant = "full", overrides: Overri
     """Print the resolved configuration and the bounds of every setting."""
     resolved = Config.load(preset, overrides, variant)
     print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False))
-    for name, field in Config.model_fields.items():
-        section = getattr(resolved, name)
-        fields = type(section).model_fields.items() if hasattr(section, "model_dump") else [(None, field)]
-        for key, item in fields:
-            bounds = ", ".join(str(part) for part in item.metadata)
-            print(f"# {name if key is None else f'{name}.{key}'}: {item.description} {bounds}".rstrip())
+    for name, description, bounds in _settings(resolved):
+        print(f"# {name}: {description} {bounds}".rstrip())
+
+
+def _settings(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted name, description and bounds of every setting; of a list of sections, those of its first item."""
+    for key, field in type(section).model_fields.items():
+        value, name = getattr(section, key), f"{prefix}{key}"
+        if isinstance(value, BaseModel):
+            yield from _settings(value, f"{name}.")
+            continue
+        yield name, field.description or "", ", ".join(str(part) for part in field.metadata)
+        if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            yield from _settings(value[0], f"{name}[].")
+
+
+def _config(preset: str, variant: str, overrides: list[str] | None, seed: int | None) -> Config:
+    resolved = Config.load(preset, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])], variant)
+    # Before torch and numba are imported: both read these once.
+    os.environ.setdefault("OMP_NUM_THREADS", str(resolved.threads))
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(resolved.threads))
+    return resolved
+
+
+class _Interrupt:
+    """The first Ctrl-C asks the job to stop, the second ends the program."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> "_Interrupt":
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+        print("\nstopping after this step; Ctrl-C again ends at once", file=sys.stderr)
+
+
+def _run(request: "AnimateRequest") -> None:
+    """Runs a job with a bar, then prints what it wrote; a job that was stopped ends with code 130."""
+    from t4d.pipeline import animate as run
+
+    result = None
+    with tqdm(total=100, unit="%", bar_format=BAR) as bar, _Interrupt() as interrupt:
+        for progress in run(request, stop=lambda: interrupt.asked):
+            bar.set_description_str(f"{progress.stage}: {progress.message}", refresh=False)
+            bar.set_postfix_str("?" if progress.eta_s is None else f"{progress.eta_s:.0f} s", refresh=False)
+            bar.n = 100 * progress.fraction
+            bar.refresh()
+            result = progress.result or result
+    assert result is not None
+    for path in (*result.outputs().values(), result.manifest):
+        print(path)
+    if result.stopped:
+        print(result.stopped, file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
 
 
 def main() -> None:
@@ -77,7 +161,7 @@ def main() -> None:
         sys.exit(2)
     except (Cancelled, KeyboardInterrupt):
         print("cancelled; finished stages are kept", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,9 @@ class ExportConfig(_Section):
 
     orbit_frames: int = Field(default=64, ge=2, le=1000, description="Frames of orbit.mp4.")
     orbit_size: int = Field(default=256, ge=32, le=2048, multiple_of=2, description="Side of orbit.mp4, pixels.")
+    glb: bool = Field(default=True, description="Write animated.glb, the user's own mesh moving.")
+    spz: bool = Field(default=False, description="Write spz/NNNN.spz beside the PLY frames.")
+    tracks: int = Field(default=512, ge=0, le=500_000, description="Points of tracks/ (NPZ and CSV); 0 writes none.")
 
 
 class Config(_Section):

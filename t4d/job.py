@@ -56,6 +56,8 @@ class RunResult:
     """Paths of everything a run wrote.
 
     Attributes:
+        glb: None where the object has no triangles or it was not asked for.
+        tracks, spz: folders, None where not asked for.
         stopped: why the fit is not finished, in one sentence; None where it is.
     """
 
@@ -66,11 +68,15 @@ class RunResult:
     asset: Path
     plys: Path
     manifest: Path
+    glb: Path | None = None
+    tracks: Path | None = None
+    spz: Path | None = None
     stopped: str | None = None
 
     @classmethod
     def of(cls, folder: Path, stopped: str | None = None) -> "RunResult":
         """The result's paths in a run folder."""
+        glb, tracks, spz = folder / delivery.GLB, folder / delivery.TRACKS, folder / delivery.SPZ
         return cls(
             folder,
             folder / "clip.mp4",
@@ -79,8 +85,16 @@ class RunResult:
             folder / "asset.safetensors",
             folder / "frames",
             folder / "run.json",
+            glb if glb.is_file() else None,
+            tracks if any(tracks.glob("*")) else None,
+            spz if any(spz.glob("*")) else None,
             stopped,
         )
+
+    def outputs(self) -> dict[str, Path]:
+        """Files and folders for the user, by name."""
+        names = ("clip", "orbit", "player", "asset", "plys", "glb", "tracks", "spz")
+        return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
 # Yields stage name and step.
@@ -132,12 +146,18 @@ class Job:
             if self.config.stage2.features.enabled:
                 features = yield from self._features(prepared, clip)
             stopped = yield from self._fit(prepared, clip, features)
-            with recorder.stage("export"):
-                written = delivery.export(out, self.prompt or facts["name"], shown.fps, self.config)
-                yield from (("export", step) for step in written)
+            with recorder.stage("export") as record:
+                title = self.prompt or facts["name"]
+                for step in delivery.export(
+                    out, self.request.path, prepared.folder, shown.cameras, shown.fps, title, self.config
+                ):
+                    for sentence in step.warnings:
+                        recorder.warn(sentence)
+                    record.details.update(step.facts)
+                    yield "export", step
             result = RunResult.of(out, stopped)
-            for name in ("clip", "orbit", "player", "asset", "plys"):
-                recorder.add_output(name, getattr(result, name))
+            for name, path in result.outputs().items():
+                recorder.add_output(name, path)
         return result
 
     def _prepare(self) -> Running:

@@ -36,7 +36,8 @@ from t4d.splat.render import render_gaussians
 CLIP = "clip.safetensors"
 WEIGHTS = "weights.json"  # which weights made a stage's output
 GAUSSIANS = "gaussians.safetensors"
-SURFACE = "surface.safetensors"  # absent where the object has no triangles
+BINDING = "binding.safetensors"  # absent where the object has no triangles, as is the next
+SURFACE = "surface.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Step:
         message: one line for a person.
         facts: JSON values about where the stage stands, for run.json.
         state: of the fit, whose asset is viewable; None elsewhere.
+        warnings: sentences for the user, kept in run.json.
     """
 
     fraction: float
     message: str
     facts: dict[str, Any] = field(default_factory=dict)
     state: FitState | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -118,7 +121,7 @@ def prepare(folder: Path, path: Path, config: Config) -> Iterator[Step]:
         light = shade_vertices(loaded.mesh, vertices, LightRig())
         yield Step(0.3, f"Placing {count} Gaussians on {len(loaded.mesh.faces)} triangles")
         gaussians, binding = bind_gaussians(loaded.mesh, vertices, count, light, config.seed)
-        save_arrays(vars(binding), folder / "binding.safetensors")
+        binding.save(folder / BINDING)
         save_arrays({"vertices": vertices, "faces": loaded.mesh.faces}, folder / SURFACE)
         facts = {"name": loaded.name, "notes": loaded.notes, "triangles": len(loaded.mesh.faces)}
         facts["matrix"] = normaliser.matrix.tolist()
