@@ -145,8 +145,8 @@ def test_few_samples_and_flat_maps_stay_finite(scene):
     few[0, 0, :2] = few[1, 2, 2] = True  # three samples have two components
     table = Projector(maps, cameras, 16).table(means, few)
     assert table.values[..., :2].any(0).any(0).all() and not table.values[..., 2:].any()
-    for maps, shown in ((maps, torch.zeros_like(visible)), (torch.full_like(maps, 0.37), visible)):
-        projector = Projector(maps, cameras, 16)
+    for values, shown in ((maps, torch.zeros_like(visible)), (torch.full_like(maps, 0.37), visible)):
+        projector = Projector(values, cameras, 16)
         table = projector.table(means, shown)
         assert not table.values.any() and projector.explained == 0
         assert bool(table.visible.any()) == bool(shown.any())
