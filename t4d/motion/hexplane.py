@@ -98,18 +98,20 @@ class HexPlane(nn.Module):
         Returns:
             [T, N, F] (a view of [N, T, F]).
         """
-        readers, product = self._readers_of(points), None
+        readers = self._readers_of(points)
+        still = moving = None
         for (first, second), reader in zip(PAIRS, readers):
             plane = self.plane(first, second)[0]  # [F, second, first]
             if second == TIME:
                 low, share = cells(times.to(plane), self.resolution[TIME])
                 samples = torch.lerp(plane[:, low], plane[:, low + 1], share[:, None])  # [F, T, first]
                 read = reader(samples.permute(2, 1, 0).flatten(1)).unflatten(1, (len(times), -1))  # [N, T, F]
+                moving = read if moving is None else moving * read
             else:  # the same at all times, read once
-                read = reader(plane.flatten(1).T.contiguous())[:, None]  # [N, 1, F]
-            product = read if product is None else product * read
-        assert product is not None
-        return product.transpose(0, 1)
+                read = reader(plane.flatten(1).T.contiguous())  # [N, F]
+                still = read if still is None else still * read
+        assert still is not None and moving is not None
+        return (moving * still[:, None]).transpose(0, 1)
 
     def _readers_of(self, points: Tensor) -> list[LinearRead]:
         """How the planes are read at points; kept, as a field asks for the same points in every step."""
