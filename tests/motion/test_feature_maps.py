@@ -66,6 +66,12 @@ def mirror(scale=1.0, **meta) -> VideoModel:
     return VideoModel(Mirror(scale), Pixels(), Words(), None, meta=meta)
 
 
+def calls(model: VideoModel) -> list[dict]:
+    """What the mirror was shown, look by look."""
+    assert isinstance(model.unet, Mirror)
+    return model.unet.calls
+
+
 def clip(height=S, width=S, frames=T, views=V, seed=0):
     """rgb, soft mask, reference over grey, cameras; the clip's frame 0 is not the reference."""
     g = torch.Generator().manual_seed(seed)
@@ -77,13 +83,13 @@ def clip(height=S, width=S, frames=T, views=V, seed=0):
 
 
 def features(model, data, **options):
-    return clip_features(model, *data, "a fox runs", layer=LAYER, **options)
+    return clip_features(model, *data, prompt="a fox runs", layer=LAYER, **options)
 
 
 def test_the_network_sees_a_clean_reference_and_a_slightly_noisy_clip():
     model, (rgb, mask, reference, cameras) = mirror(shared_noise=0.5), clip()
     maps = features(model, (rgb, mask, reference, cameras), t=51, seed=7)
-    (call,) = model.unet.calls  # one look, without guidance
+    (call,) = calls(model)  # one look, without guidance
     assert call["sample"].shape == (1, V, T, 4, S, S) and call["timestep"].tolist() == [51]
     assert call["text"].tolist() == [[[10.0]]] and call["cameras"].shape == (1, V, 16)
     torch.testing.assert_close(call["cond_concat"], reference.mean((-1, -2), keepdim=True)[None])
@@ -125,7 +131,7 @@ def test_a_long_clip_is_seen_in_windows_with_one_noise():
     data = clip(frames=12)
     model = mirror(frames=5)
     long = features(model, data, seed=3)
-    assert [call["sample"].shape[2] for call in model.unet.calls] == [5, 5, 4]
+    assert [call["sample"].shape[2] for call in calls(model)] == [5, 5, 4]
     # a network that looks at every frame alone tells no difference
     assert torch.equal(long, features(mirror(frames=12), data, seed=3))
     assert torch.equal(long, features(mirror(), data, seed=3))
@@ -233,5 +239,7 @@ def test_controls_have_the_same_shape_and_other_content(mini):
     noise = found["random"].float()
     assert abs(float(noise.mean())) < 0.03 and abs(float(noise.std()) - 1) < 0.03
     fresh, trained = untrained(mini.unet, 2), mini.unet
-    assert type(fresh) is type(trained) and fresh.config == trained.config
+    assert type(fresh) is type(trained)
+    # one side was loaded from a file and remembers so, under names that start with a low line
+    assert {k: v for k, v in trained.config.items() if k[0] != "_"} == dict(fresh.config)  # type: ignore[union-attr, operator]
     assert [p.shape for p in fresh.parameters()] == [p.shape for p in trained.parameters()]

@@ -55,7 +55,7 @@ def test_rays_are_stopped_by_what_stands_between():
     vertices, faces = box((0.1, 0.5, 0.5), (-0.5, 0, 0))
     wall, wall_faces = box((0.05, 0.5, 0.5), (0.5, 0, 0))
     points, normals = surface_points(vertices, faces)
-    front = points[normals[:, 0] > 0]
+    front = points[torch.from_numpy(normals[:, 0] > 0)]
     camera = orbit_camera(0, 0, width=W, height=H)
     assert visible_from_mesh(vertices, faces, front, [camera]).all()
     both = np.concatenate([vertices, wall]), np.concatenate([faces, wall_faces + 8])
