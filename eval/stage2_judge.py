@@ -47,7 +47,7 @@ def judge_truth(truth: TruthScene, moved: Gaussians) -> dict[str, float]:
     - delta_2, delta_5, delta_10: share of Gaussians x frames nearer to the place that the mesh gives their binding than
       2, 5, 10 % of the diagonal of the object's bounds; distance: their mean distance, in diagonals;
     - color: mean absolute error of the Gaussians' colours (sRGB, seen from the first held-out view) against the re-lit
-      truth;
+      truth, over those that the truth shows in some held-out view;
     - arap: mean squared error of edges after the best local rotations, over the mean squared edge (3 neighbours, all
       Gaussians, all frames);
     - jitter: unevenness of the Gaussians' paths (``t4d.metrics.motion.jitter``).
@@ -65,7 +65,7 @@ def judge_truth(truth: TruthScene, moved: Gaussians) -> dict[str, float]:
         "iou": silhouette_iou(pictures, rendered),
         **{f"delta_{round(100 * share)}": value for share, value in near.items()},
         "distance": float(off.mean()) / truth.diagonal,
-        "color": color_drift(_colors(moved, truth.judges)[1:], oracle.colors()[1:]),
+        "color": color_drift(_colors(moved, truth.judges)[1:], oracle.colors()[1:], truth.seen[1:]),
         "arap": rigidity(truth.scene.gaussians, moved),
         "jitter": jitter(moved.means),
     }

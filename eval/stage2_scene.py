@@ -22,7 +22,7 @@ from t4d.geometry.shading import shade_vertices
 from t4d.motion.feature_maps import features_of
 from t4d.motion.feature_table import FeatureTable
 from t4d.motion.projection import Projector
-from t4d.motion.visibility import visible_from_mesh
+from t4d.motion.visibility import visible_from_depth, visible_from_mesh
 from t4d.splat.binding import bind_gaussians
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.render import render_gaussians
@@ -69,6 +69,7 @@ class TruthScene:
         bound: true motion and colour of its Gaussians.
         judges: held-out cameras.
         pictures: [T, J, 4, H, W] truth there.
+        seen: [T, N] which Gaussians some held-out camera sees when they are posed by the truth.
         diagonal: of the static object's bounds, world units.
     """
 
@@ -76,6 +77,7 @@ class TruthScene:
     bound: BoundTruth
     judges: list[Camera]
     pictures: Tensor
+    seen: Tensor
     diagonal: float
 
 
@@ -105,7 +107,8 @@ def truth_scene(store: Store, case: TruthCase, data: Path, config: Config, seed:
         (rgba[:, :, :3].clamp(0, 1), (rgba[:, :, 3:] > 0.5).float()),
         digest(key),
     )
-    return TruthScene(scene, bound, judges, pictures, clip.diagonal)
+    seen_there = visible_from_depth(bound.oracle, judges).any(1)
+    return TruthScene(scene, bound, judges, pictures, seen_there, clip.diagonal)
 
 
 def generated_scene(

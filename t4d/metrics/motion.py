@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -92,21 +93,30 @@ def jitter(
 def color_drift(
     colors: Tensor,  # [T, N, 3]
     still: Tensor,  # [N, 3] or [T, N, 3]
+    where: Tensor | None = None,  # [T, N]
 ) -> float:
     """Mean absolute difference of the colours of points from those they should have, sRGB 0..1.
 
     Against the static object's colours this is how far appearance leaves the given object; against the true re-lit
     colours it is the error of the fitted appearance.
 
+    Args:
+        colors: of every point in every frame.
+        still: wanted colours.
+        where: bool, the points and frames that count (seen ones); all if None.
+
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or nothing counts.
     """
     if colors.dim() != 3 or tuple(still.shape) not in (tuple(colors.shape), tuple(colors.shape[1:])):
         raise ValueError(
             f"colours have shapes {list(colors.shape)} and {list(still.shape)}, "
             "expected [T, N, 3] and [T, N, 3] or [N, 3]"
         )
-    return float((colors - still).abs().double().mean())
+    where = torch.ones_like(colors[..., 0], dtype=torch.bool) if where is None else where
+    if where.shape != colors.shape[:2] or not bool(where.any()):
+        raise ValueError(f"points that count have shape {list(where.shape)}, expected some of {list(colors.shape[:2])}")
+    return float((colors - still).abs().double()[where].mean())
 
 
 def area_change(

@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 SIGMA, RADIUS = 1.5, 5  # the Gaussian window of SSIM: 11 x 11 pixels
 C1, C2 = 0.01**2, 0.03**2  # its constants for values in 0..1
@@ -78,12 +77,11 @@ def ssim_map(
     if a.shape != b.shape or a.dim() < 2:
         raise ValueError(f"pictures have shapes {list(a.shape)} and {list(b.shape)}, expected the same [..., H, W]")
     # Variances are small differences of large squares: double keeps flat regions at exactly 1.
-    x, y = a.double().flatten(0, -3), b.double().flatten(0, -3)
-    x, y = (t[None] if t.dim() == 2 else t for t in (x, y))
-    mx, my, xx, yy, xy = _blur(torch.stack([x, y, x * x, y * y, x * y]))
+    x, y = a.double(), b.double()
+    mx, my, xx, yy, xy = _blur(x), _blur(y), _blur(x * x), _blur(y * y), _blur(x * y)
     vx, vy, cov = xx - mx * mx, yy - my * my, xy - mx * my
     value = (2 * mx * my + C1) * (2 * cov + C2) / ((mx * mx + my * my + C1) * (vx + vy + C2))
-    return value.reshape(a.shape).to(a)
+    return value.to(a)
 
 
 def masked_ssim(truth: Tensor, rendered: Tensor) -> float:
@@ -102,9 +100,11 @@ def masked_ssim(truth: Tensor, rendered: Tensor) -> float:
     top, bottom = max(0, int(rows.min()) - 2 * RADIUS), min(height, int(rows.max()) + 1 + 2 * RADIUS)
     left, right = max(0, int(columns.min()) - 2 * RADIUS), min(width, int(columns.max()) + 1 + 2 * RADIUS)
     inside = (..., slice(top, bottom), slice(left, right))
-    weight = union[inside].double()
-    value = ssim_map(truth[..., :3, :, :][inside], rendered[..., :3, :, :][inside]).double()
-    return float((value * weight).sum() / (3 * weight.sum()))
+    a, b, weight = (t[inside].flatten(0, -4) if t.dim() > 3 else t[inside][None] for t in (truth, rendered, union))
+    total = 0.0
+    for i in range(len(a)):  # picture by picture: what a window needs stays in the processor's cache
+        total += float((ssim_map(a[i, :3], b[i, :3]).double() * weight[i]).sum())
+    return total / (3 * float(weight.sum()))
 
 
 def silhouette_iou(truth: Tensor, rendered: Tensor) -> float:
@@ -132,19 +132,16 @@ def _seen(truth: Tensor, rendered: Tensor) -> Tensor:
 
 
 def _blur(pictures: Tensor) -> Tensor:
-    """Gaussian window over the last two axes of [..., H, W], edges mirrored with the border pixel repeated."""
-    offset = torch.arange(-RADIUS, RADIUS + 1, dtype=pictures.dtype)
-    kernel = torch.exp(-0.5 * (offset / SIGMA) ** 2)
-    kernel = (kernel / kernel.sum()).to(pictures)
-    lead, (height, width) = pictures.shape[:-2], pictures.shape[-2:]
-    flat = pictures.reshape(-1, 1, height, width)
-    flat = flat[..., _mirrored(height), :]
-    flat = conv2d(flat, kernel[None, None, :, None])
-    flat = flat[..., _mirrored(width)]
-    return conv2d(flat, kernel[None, None, None, :]).reshape(*lead, height, width)
+    """Gaussian window over the last two axes of [..., H, W]: a product with one matrix on each side."""
+    height, width = pictures.shape[-2:]
+    return _window(height).to(pictures) @ pictures @ _window(width).to(pictures).T
 
 
-def _mirrored(size: int) -> Tensor:
-    """Indices -RADIUS..size-1+RADIUS folded back into 0..size-1: ... 1 0 0 1 ... n-1 n-1 ..."""
-    index = torch.arange(-RADIUS, size + RADIUS) % (2 * size)
-    return torch.where(index < size, index, 2 * size - 1 - index)
+def _window(size: int) -> Tensor:
+    """[size, size] matrix of the window along one axis; beyond the border indices fold back: 1 0 | 0 1 ..."""
+    offset = torch.arange(-RADIUS, RADIUS + 1)
+    weight = torch.exp(-0.5 * (offset.double() / SIGMA) ** 2)
+    index = (torch.arange(size)[:, None] + offset) % (2 * size)
+    index = torch.where(index < size, index, 2 * size - 1 - index)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    return matrix.scatter_add_(1, index, (weight / weight.sum()).expand(size, -1))
