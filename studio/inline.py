@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.job import Job, Snapshot
-from studio.worker import execute
+from studio.worker import DROP, STOP, execute
 
 
 class InlineJobs:
@@ -51,10 +51,10 @@ class _InlineJob(Job):
             yield self.snapshot
             return
         yield self.snapshot
-        for message in self._run(self.target, self.payload, self.folder, self._stop.is_set):
+        for message in self._run(self.target, self.payload, self.folder, lambda: self.asked):
             self._receive(message)
             yield self.snapshot
-            if self.cancelling and not self.snapshot.ended:
+            if self.asked >= (DROP if message.get("keeps") else STOP) and not self.snapshot.ended:
                 self._receive({"kind": "cancelled"})
                 yield self.snapshot
             if self.snapshot.ended:
@@ -62,7 +62,8 @@ class _InlineJob(Job):
 
 
 def _execute_uncancellable(
-    target: str, payload: Mapping[str, Any], folder: str, _cancel: Callable[[], bool]
+    target: str, payload: Mapping[str, Any], folder: str, _asked: Callable[[], int]
 ) -> Iterator[dict]:
-    # ZeroGPU's fork cannot see an event of this process; a cancelled job ends when its generator is closed.
-    return execute(target, payload, folder, lambda: False)
+    # ZeroGPU's fork cannot see what is asked in this process: a stopped job ends when its generator is closed.
+    for message in execute(target, payload, folder, lambda: 0):
+        yield {**message, "keeps": False}

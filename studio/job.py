@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from studio.worker import TERMINAL
+from studio.worker import DROP, STOP, TERMINAL
 
+DOUBLE_CLICK_S = 1.0
 State = Literal["queued", "running", "done", "refused", "failed", "cancelled"]
 
 
@@ -53,7 +54,7 @@ class Job:
         self.target, self.payload, self.folder = target, payload, str(folder)
         self._snapshot = Snapshot()
         self._changed = threading.Condition()
-        self._stop = threading.Event()
+        self._asked, self._asked_at = 0, 0.0
         self._began: float | None = None
 
     @property
@@ -63,13 +64,22 @@ class Job:
             return self._with_clock()
 
     @property
-    def cancelling(self) -> bool:
-        """True once `cancel` was called."""
-        return self._stop.is_set()
+    def asked(self) -> int:
+        """What was asked of the job: 0, `STOP` or `DROP`."""
+        return self._asked
+
+    def stop(self) -> None:
+        """Asks the job to end with what it has, or where it has nothing to show, at once; the second time to end."""
+        if self._asked and time.monotonic() - self._asked_at < DOUBLE_CLICK_S:
+            return
+        self._ask(DROP if self._asked else STOP)
 
     def cancel(self) -> None:
-        """Asks the job to stop; a queued job ends at once, a running one within the grace time."""
-        self._stop.set()
+        """Asks the job to end; a queued job ends at once, a running one within the grace time."""
+        self._ask(DROP)
+
+    def _ask(self, what: int) -> None:
+        self._asked, self._asked_at = max(self._asked, what), time.monotonic()
         with self._changed:
             if self._snapshot.state == "queued":
                 self._set(state="cancelled", message="Cancelled before it began.")

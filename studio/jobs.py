@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from studio.inline import InlineJobs
 from studio.job import Job
-from studio.worker import serve, write_log
+from studio.worker import STOP, serve, write_log
 from t4d.errors import InputError
 
 POLL_S = 0.1
@@ -46,10 +46,11 @@ class Jobs:
     Args:
         limit: jobs that may wait; one more is refused with a sentence.
         grace_s: seconds a cancelled job may take to stop by itself before its process is killed.
+        keep_s: seconds between two signs of life of a job that was stopped and writes what it has.
     """
 
-    def __init__(self, limit: int = 20, grace_s: float = 10.0) -> None:
-        self.limit, self.grace_s = limit, grace_s
+    def __init__(self, limit: int = 20, grace_s: float = 10.0, keep_s: float = 120.0) -> None:
+        self.limit, self.grace_s, self.keep_s = limit, grace_s, keep_s
         self._context = multiprocessing.get_context("spawn")
         self._waiting: collections.deque[Job] = collections.deque()
         self._current: Job | None = None
@@ -105,8 +106,8 @@ class Jobs:
             self._waiting.clear()
             self._lock.notify_all()
         for job in jobs:
-            job._stop.set()
             job._update(state="cancelled", message="The studio was closed.")
+            job.cancel()
         self._kill()
 
     def _renumber(self) -> None:
@@ -132,16 +133,21 @@ class Jobs:
     def _run(self, job: Job) -> None:
         order = {"id": job.id, "target": job.target, "payload": dict(job.payload), "folder": job.folder}
         self._send_or_restart(order)
-        deadline = None
+        deadline, asked, keeps = None, 0, False
         while True:
             try:
                 if self._connection.poll(POLL_S):
                     message = json.loads(self._connection.recv_bytes())
-                    if message["id"] == job.id and job._receive(message):
-                        return
-                if job.cancelling and deadline is None:
-                    self._connection.send_bytes(json.dumps({"cancel": job.id}).encode())
-                    deadline = time.monotonic() + self.grace_s
+                    if message["id"] == job.id:
+                        if job._receive(message):
+                            return
+                        keeps = bool(message.get("keeps"))
+                        if asked == STOP and keeps:
+                            deadline = time.monotonic() + self.keep_s
+                if job.asked > asked:
+                    asked = job.asked
+                    self._connection.send_bytes(json.dumps({"id": job.id, "asked": asked}).encode())
+                    deadline = time.monotonic() + (self.keep_s if keeps and asked == STOP else self.grace_s)
             except (EOFError, OSError):
                 self._after_crash(job)
                 return
@@ -174,7 +180,7 @@ class Jobs:
         process.join(5)
         code = process.exitcode
         self._kill()
-        if job.cancelling:
+        if job.asked:
             job._update(state="cancelled", message="Cancelled.", eta_s=None)
             return
         write_log(job.folder, f"The worker process ended with exit code {code} (negative: the signal that killed it).")

@@ -1,4 +1,4 @@
-"""What the animate page asks for, without widgets: choose a source, start, cancel, result. Tested without a browser."""
+"""What the animate page asks for, without widgets: choose a source, start, stop, result. Tested without a browser."""
 
 import dataclasses
 import json
@@ -39,6 +39,7 @@ class Files:
     player: Path
     downloads: tuple[Path, ...]
     notes: tuple[str, ...]
+    stopped: bool
 
 
 class Studio:
@@ -91,6 +92,7 @@ class Studio:
         seed: float | None,
         preset: str,
         given: Sequence[float | None],
+        variant: str = "full",
     ) -> tuple[Job, Path]:
         """Checks everything that can be checked here and queues the job.
 
@@ -106,11 +108,11 @@ class Studio:
             raise InputError(f"The upload {source.name} is no longer here; upload it again.")
         running = self._jobs.get(session)
         if running is not None and not running.snapshot.ended:
-            raise InputError("A job of yours is still running; wait for it or cancel it.")
+            raise InputError("A job of yours is still running; wait for it or stop it.")
         text = checked_prompt(prompt)
         if seed is None or not math.isfinite(seed) or seed != int(seed):
             raise InputError(f"The seed is {seed!r}; enter a whole number from 0 to 2147483647.")
-        config = Config.load(preset, [f"seed={int(seed)}", *settings.overrides(given)])
+        config = Config.load(preset, [f"seed={int(seed)}", *settings.overrides(given)], variant)
         self.workspace.clean()
         run = self.workspace.new_run(f"{Path(source.name).stem} · {text}")
         payload = {
@@ -137,22 +139,25 @@ class Studio:
             del self._jobs[session]
         self.workspace.return_input(run)
 
-    def cancel(self, session: str) -> bool:
-        """Cancels the session's job; False where none runs."""
+    def stop(self, session: str) -> bool:
+        """Stops the session's job, which keeps the asset so far where there is one; False where none runs."""
         job = self._jobs.get(session)
         if job is None:
             return False
-        job.cancel()
+        job.stop()
         return True
 
     def leave(self, session: str) -> None:
-        """The page was closed: its job stops and its uploads go."""
-        self.cancel(session)
+        """The page was closed: its job ends, unseen, and its uploads go."""
+        job = self._jobs.get(session)
+        if job is not None:
+            job.cancel()
         self.workspace.forget_session(session)
 
     def files(self, run: Path) -> Files:
         """The files of a finished run."""
-        names = ("frames.zip", "asset.safetensors", "clip.mp4", "orbit.mp4", "player.html", "run.json")
+        names = ("frames.zip", "animated.glb", "asset.safetensors", "clip.mp4", "orbit.mp4", "player.html", "run.json")
+        names += ("tracks/tracks.npz", "tracks/tracks.csv", "clip.safetensors")
         manifest = json.loads((run / "run.json").read_text())
         return Files(
             run / "clip.mp4",
@@ -160,6 +165,7 @@ class Studio:
             run / "player.html",
             tuple(run / name for name in names if (run / name).is_file()),
             tuple(manifest.get("warnings", ())),
+            manifest.get("status") == "stopped",
         )
 
 

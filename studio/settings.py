@@ -7,7 +7,7 @@ from typing import Any
 import annotated_types
 import gradio as gr
 
-from t4d.config import Config
+from t4d.config import Config, variant_descriptions
 from t4d.errors import InputError
 
 
@@ -64,6 +64,15 @@ def fields(preset: str) -> list[gr.Number]:
             gr.Number(value, label=setting.label, info=info, precision=0 if b["integer"] else None, min_width=130)
         )
     return made
+
+
+def variant_field() -> gr.Dropdown:
+    """Which parts of the method are used: a named patch of ``t4d/variants.yaml``."""
+    found = variant_descriptions()
+    choices = [(f"{name}: {' '.join(text.split())}", name) for name, text in found.items()]
+    return gr.Dropdown(
+        choices, value="full", label="Variant", elem_id="variant", info="Parts of the method to leave out."
+    )
 
 
 def overrides(given: Sequence[float | None]) -> list[str]:

@@ -7,43 +7,46 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from studio.worker import DROP, STOP
+
 STAGE_CACHE_BYTES = 4 * 2**30
 
 
-def inspect(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
+def inspect(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[dict]:
     """Reads an object file and says what is in it.
 
     Args:
         payload: ``path`` of the object file.
-        cancel: unused; reading takes a moment.
+        asked: unused; reading takes a moment.
 
     Yields:
-        One step with ``result`` = ``{name, triangles, clips: [names], notes: [sentences]}``.
+        One step with ``result`` = ``{name, facts: text, clips: [names], notes: [sentences]}``.
 
     Raises:
         InputError: the file cannot be used, and why.
     """
     from t4d.geometry.object3d import load_object
+    from t4d.splat.object_ply import is_gaussian_ply, load_gaussian_object
 
+    path = Path(payload["path"])
     yield {"stage": "inspect", "fraction": 0.0, "message": "Reading the object"}
-    loaded = load_object(Path(payload["path"]))
-    yield {
-        "fraction": 1.0,
-        "result": {
-            "name": loaded.name,
-            "triangles": len(loaded.mesh.faces),
-            "clips": [clip.name for clip in loaded.clips],
-            "notes": list(loaded.notes),
-        },
-    }
+    if is_gaussian_ply(path):
+        gaussians, notes = load_gaussian_object(path)
+        result = {"name": path.stem, "facts": f"{len(gaussians):,} Gaussians", "clips": [], "notes": notes}
+    else:
+        loaded = load_object(path)
+        clips = [clip.name for clip in loaded.clips]
+        facts = f"{len(loaded.mesh.faces):,} triangles"
+        result = {"name": loaded.name, "facts": facts, "clips": clips, "notes": list(loaded.notes)}
+    yield {"fraction": 1.0, "result": result}
 
 
-def animate(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
-    """Runs `t4d.pipeline.animate`.
+def animate(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[dict]:
+    """Runs `t4d.pipeline.animate`; asked to stop, it keeps the asset so far.
 
     Args:
         payload: ``path``, ``prompt``, ``out``, ``cache`` and the resolved ``config``.
-        cancel: see the pipeline.
+        asked: see `studio.worker.execute`.
 
     Yields:
         Its progress; ``result`` holds the run's paths and ``zip``, all PLY frames in one archive.
@@ -60,10 +63,11 @@ def animate(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[
 
     cache = Path(payload["cache"])
     request = AnimateRequest(Path(payload["path"]), payload["prompt"], Path(payload["out"]), config, cache)
-    for progress in run(request, cancel=cancel):
+    for progress in run(request, cancel=lambda: asked() >= DROP, stop=lambda: asked() >= STOP):
         result = None
         if progress.result is not None:
-            result = {k: str(v) for k, v in dataclasses.asdict(progress.result).items()}
+            found = dataclasses.asdict(progress.result)
+            result = {name: None if value is None else str(value) for name, value in found.items()}
             result["zip"] = str(_zip_frames(progress.result.plys))
         yield {
             "stage": progress.stage,
@@ -72,6 +76,7 @@ def animate(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[
             "eta_s": progress.eta_s,
             "preview": None if progress.preview is None else str(progress.preview),
             "result": result,
+            "keeps": True,
         }
     prune(cache, STAGE_CACHE_BYTES)
 

@@ -21,19 +21,20 @@ HEADER = """
 <p>Turn a static 3D model and one sentence into a moving 4D Gaussian asset.</p></header>"""
 
 
-def cancelling() -> str:
-    """The status card between the click on Cancel and the end of the job."""
-    return refusal("Cancelling …", "neutral")
+def stopping() -> str:
+    """The status card right after the click on Stop."""
+    return refusal("Stopping …", "neutral")
 
 
-def status(job: Snapshot) -> str:
-    """The status card of a job."""
+def status(job: Snapshot, stopping: bool = False) -> str:
+    """The status card of a job; `stopping` after the click on Stop, until its end."""
     if job.state == "queued":
         ahead = f"{job.ahead} job{'s' * (job.ahead != 1)} ahead of yours" if job.ahead else "starting the worker"
         return _card("running", f"<div class='t4d-line'><b>Waiting</b><span>{ahead}</span></div>{_bar(0)}")
     if job.state == "running":
         left = "" if job.eta_s is None else f" · about {duration(job.eta_s)} left"
-        line = f"<b>{escape(job.message) or 'Starting'}</b><span>{duration(job.elapsed_s)} so far{left}</span>"
+        doing = f"{'Stopping: ' * stopping}{escape(job.message) or 'Starting'}"
+        line = f"<b>{doing}</b><span>{duration(job.elapsed_s)} so far{left}</span>"
         return _card("running", f"{_steps(job.stage)}<div class='t4d-line'>{line}</div>{_bar(job.fraction)}")
     if job.state == "done":
         return _card("done", f"<div class='t4d-line'><b>Done</b><span>in {duration(job.elapsed_s)}</span></div>")
@@ -45,10 +46,10 @@ def refusal(sentence: str, kind: str = "error") -> str:
     return _card(kind, f"<div class='t4d-sentence' role='alert'>{escape(sentence)}</div>")
 
 
-def done(seconds: float, seed: int, notes: list[str]) -> str:
-    """The status card of a finished run, with the notes of its manifest."""
+def done(seconds: float, seed: int, notes: list[str], stopped: bool = False) -> str:
+    """The status card of a finished (or stopped, with results) run, with the notes of its manifest."""
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    line = f"<b>Done in {duration(seconds)}</b><span>seed {seed}</span>"
+    line = f"<b>{'Stopped after' if stopped else 'Done in'} {duration(seconds)}</b><span>seed {seed}</span>"
     return _card("done", f"<div class='t4d-line'>{line}</div>{f'<ul>{listed}</ul>' if notes else ''}")
 
 
@@ -93,6 +94,7 @@ def _bar(fraction: float) -> str:
 
 def _steps(stage: str) -> str:
     names = [name for name, _ in STAGES]
+    stage = "fit" if stage == "features" else stage  # a moment of its own, too short for a chip
     now = names.index(stage) if stage in names else -1
     chips = []
     for index, (_, label) in enumerate(STAGES):

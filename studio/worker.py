@@ -20,18 +20,20 @@ from typing import Any
 from t4d.errors import Cancelled, InputError
 
 TERMINAL = ("done", "refused", "failed", "cancelled")
+STOP, DROP = 1, 2  # what a user can ask of a job: to end with what it has, where it can; to end at once
 LOG_NAME = "log.txt"
 
 
-def execute(target: str, payload: Mapping[str, Any], folder: str, cancel: Callable[[], bool]) -> Iterator[dict]:
+def execute(target: str, payload: Mapping[str, Any], folder: str, asked: Callable[[], int]) -> Iterator[dict]:
     """Runs one task to its end and turns whatever happens into messages.
 
     Args:
-        target: ``"module:function"``; the function is called as ``function(payload, cancel)`` and yields mappings with
-            any of ``stage, fraction, message, eta_s, preview, result`` (JSON values).
+        target: ``"module:function"``; the function is called as ``function(payload, asked)`` and yields mappings with
+            any of ``stage, fraction, message, eta_s, preview, result, keeps`` (JSON values). A task that ends by
+            itself with what it has when it is asked to `STOP` says ``keeps: True``; others are cancelled.
         payload: JSON values.
         folder: where ``log.txt`` with the traceback goes when the task breaks.
-        cancel: True once the user asked to stop; polled by the task and between its steps.
+        asked: 0, `STOP` or `DROP`: what the user asked for; polled by the task and between its steps.
 
     Yields:
         ``{"kind": "progress", ...}`` any number of times, then exactly one of the kinds in `TERMINAL`. The message of
@@ -40,10 +42,10 @@ def execute(target: str, payload: Mapping[str, Any], folder: str, cancel: Callab
     result = None
     try:
         module, _, name = target.partition(":")
-        steps = getattr(importlib.import_module(module), name)(payload, cancel)
+        steps = getattr(importlib.import_module(module), name)(payload, asked)
         try:
             for step in steps:
-                if cancel():
+                if asked() >= (DROP if step.get("keeps") else STOP):
                     raise Cancelled
                 if step.get("result") is not None:
                     result = step["result"]
@@ -64,14 +66,14 @@ def serve(connection: Connection) -> None:
     """Main loop of the worker process: jobs come in, messages go out; ends when the web process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the web process decides
     jobs: queue.SimpleQueue[dict] = queue.SimpleQueue()
-    cancelled: set[str] = set()
-    threading.Thread(target=_listen, args=(connection, jobs, cancelled), daemon=True).start()
+    asked: dict[str, int] = {}
+    threading.Thread(target=_listen, args=(connection, jobs, asked), daemon=True).start()
     while True:
         job = jobs.get()
         identifier = job["id"]
-        for message in execute(job["target"], job["payload"], job["folder"], lambda: identifier in cancelled):  # noqa: B023
+        for message in execute(job["target"], job["payload"], job["folder"], lambda: asked.get(identifier, 0)):  # noqa: B023
             connection.send_bytes(json.dumps({"id": identifier, **message}).encode())
-        cancelled.discard(identifier)
+        asked.pop(identifier, None)
 
 
 def write_log(folder: str, text: str) -> None:
@@ -82,14 +84,14 @@ def write_log(folder: str, text: str) -> None:
         file.write(text.rstrip() + "\n")
 
 
-def _listen(connection: Connection, jobs: "queue.SimpleQueue[dict]", cancelled: set[str]) -> None:
+def _listen(connection: Connection, jobs: "queue.SimpleQueue[dict]", asked: dict[str, int]) -> None:
     while True:
         try:
             message = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)  # the web process is gone, however it went; a job that nobody sees must not run on
-        if "cancel" in message:
-            cancelled.add(message["cancel"])
+        if "asked" in message:
+            asked[message["id"]] = message["asked"]
         else:
             jobs.put(message)
 

@@ -221,6 +221,11 @@ def variant_names() -> list[str]:
     return list(yaml.safe_load(_VARIANTS.read_text()))
 
 
+def variant_descriptions() -> dict[str, str]:
+    """What each variant changes, by name."""
+    return {name: entry["description"] for name, entry in yaml.safe_load(_VARIANTS.read_text()).items()}
+
+
 def _read_preset(preset: str) -> dict[str, Any]:
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else _PRESETS / f"{preset}.yaml"
     if not path.is_file():

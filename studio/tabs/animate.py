@@ -35,14 +35,16 @@ def build(studio: Studio) -> None:
             )
             with gr.Row(equal_height=True):
                 start = gr.Button("Animate", variant="primary", elem_id="animate", scale=3)
-                stop = gr.Button("Cancel", variant="stop", elem_id="cancel", interactive=False, scale=1, min_width=90)
+                stop = gr.Button("Stop", variant="stop", elem_id="cancel", interactive=False, scale=1, min_width=90)
             with gr.Row(elem_classes="t4d-run-options"):
                 choice = gr.Dropdown(preset_names(), value=preset, label="Preset", elem_id="preset", min_width=80)
                 seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=80)
                 dice = gr.Button("Random", elem_id="dice", min_width=80)
             note = gr.Markdown(labels.preset_note(preset), elem_classes="t4d-note")
-            with gr.Accordion("Settings", open=False, elem_id="settings"), gr.Row():
-                given = settings.fields(preset)
+            with gr.Accordion("Settings", open=False, elem_id="settings"):
+                with gr.Row():
+                    given = settings.fields(preset)
+                variant = settings.variant_field()
         with gr.Column(scale=5, min_width=320, elem_classes="t4d-right"):
             status = gr.HTML("", elem_id="status", padding=False)
             empty = gr.HTML(views.EMPTY, elem_id="empty", padding=False)
@@ -88,13 +90,14 @@ def build(studio: Studio) -> None:
         prompt: str,
         seed: float,
         preset: str,
+        variant: str,
         request: gr.Request,
         *given: float,
     ) -> Iterator[dict]:
         """Animates the chosen object; upload one first with /upload. Yields status, files and a JSON report."""
         session = _session(request)
         try:
-            job, run = studio.start(session, from_state(chosen), prompt, seed, preset, given)
+            job, run = studio.start(session, from_state(chosen), prompt, seed, preset, given, variant)
         except InputError as error:
             yield {status: views.refusal(str(error)), report: {"state": "refused", "message": str(error)}}
             return
@@ -103,7 +106,7 @@ def build(studio: Studio) -> None:
         previewed = False
         try:
             for now in job.watch():
-                text = views.cancelling() if job.cancelling and not now.ended else views.status(now)
+                text = views.status(now, stopping=bool(job.asked))
                 update: dict[Any, Any] = {status: text, **busy}
                 update[report] = {"state": now.state, "stage": now.stage, "fraction": now.fraction, "run": run.name}
                 if now.preview and not previewed:
@@ -118,7 +121,7 @@ def build(studio: Studio) -> None:
                     ids = [run.name, *ids]
                     made = studio.files(run)
                     update |= show_run(run.name, ids)
-                    update[status] = views.done(now.elapsed_s, int(seed), list(made.notes))
+                    update[status] = views.done(now.elapsed_s, int(seed), list(made.notes), made.stopped)
                     update |= {runs: ids, history: _history(studio, ids)}
                 elif previewed:
                     update |= {results: gr.update(visible=False), empty: gr.update(visible=True)}
@@ -142,17 +145,17 @@ def build(studio: Studio) -> None:
             return None, views.refusal(str(error)), gr.update(value=None), gr.skip()
         facts, notes = "uploaded", []
         if found is not None:
-            count, clips = found["triangles"], len(found["clips"])
+            clips = len(found["clips"])
             moving = f", {clips} animation{'s' * (clips != 1)} (the rest pose is used)" if clips else ""
-            facts, notes = f"{count:,} triangles{moving}", found["notes"]
+            facts, notes = f"{found['facts']}{moving}", found["notes"]
         # The server's copy is gone: the field must not offer it again.
         return to_state(made), views.source(made.name, facts, notes), gr.update(value=None), _ideas(made.name)
 
     def cancel(request: gr.Request) -> Any:
-        """Cancels this session's job."""
-        return views.cancelling() if studio.cancel(_session(request)) else gr.skip()
+        """Stops this session's job; a fit that has begun keeps the asset so far. A second call cancels it."""
+        return views.stopping() if studio.stop(_session(request)) else gr.skip()
 
-    inputs = [source, runs, prompt, seed, choice, *given]
+    inputs = [source, runs, prompt, seed, choice, variant, *given]
     outputs = [status, start, stop, *shown, runs, history, report]
     gr.on(
         [start.click, prompt.submit],

@@ -19,9 +19,12 @@ const g = document.querySelector("canvas").getContext("2d");
 </script>"""
 
 
-def animate(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
+def animate(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[dict]:
     """The pipeline's stages in a second, with small real files; the prompt chooses how it goes wrong."""
     prompt = payload["prompt"]
+    if "keep" in prompt:
+        yield from _keep(payload, asked)
+        return
     for index, stage in enumerate(("prepare", "clip", "fit", "export")):
         for part in range(2):
             fraction = (index + part / 2) / 4
@@ -32,20 +35,34 @@ def animate(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[
     yield {"stage": "done", "fraction": 1.0, "message": "Finished", "result": write_run(Path(payload["out"]), prompt)}
 
 
-def animate_small(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
+def animate_small(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[dict]:
     """The real pipeline with a short, small orbit video, which the page has no field for."""
     from studio.tasks import animate as real
 
     small = {"export": {"orbit_frames": 8, "orbit_size": 64}}
-    yield from real({**payload, "config": {**payload["config"], **small}}, cancel)
+    yield from real({**payload, "config": {**payload["config"], **small}}, asked)
 
 
-def inspect(payload: Mapping[str, Any], cancel: Callable[[], bool]) -> Iterator[dict]:
+def inspect(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[dict]:
     """Refuses files whose content says so."""
     path = Path(payload["path"])
     if b"bad" in path.read_bytes():
         raise InputError(f"{path.name} holds no triangles; export the object as a mesh.")
-    yield {"result": {"name": path.stem, "triangles": 12, "clips": [], "notes": []}}
+    yield {"result": {"name": path.stem, "facts": "12 triangles", "clips": [], "notes": []}}
+
+
+def _keep(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[dict]:
+    """Fits until asked to stop, then writes for longer than the grace time of the tests, with or without progress."""
+    while not asked():
+        yield {"stage": "fit", "fraction": 0.5, "message": "fitting", "keeps": True}
+        time.sleep(0.05)
+    result = write_run(Path(payload["out"]), payload["prompt"])
+    manifest = {"prompt": payload["prompt"], "status": "stopped", "warnings": ["Stopped at iteration 3 of 9."]}
+    (Path(payload["out"]) / "run.json").write_text(json.dumps(manifest))
+    for _ in range(12):
+        time.sleep(1000 if "hang" in payload["prompt"] else 0.25)
+        yield {"stage": "export", "fraction": 0.9, "message": "writing", "keeps": True}
+    yield {"stage": "done", "fraction": 1.0, "message": "Stopped", "result": result, "keeps": True}
 
 
 def _misbehave(prompt: str) -> Iterator[dict]:

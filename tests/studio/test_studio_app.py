@@ -42,8 +42,15 @@ def upload(visitor: Client, folder: Path, name: str = "box.glb", content: bytes 
     return card
 
 
-def animate(visitor: Client, prompt: str, seed: float = 3, preset: str = "mini", given: tuple = SETTINGS) -> tuple:
-    return visitor.predict(prompt, seed, preset, *given, api_name="/animate")
+def animate(
+    visitor: Client,
+    prompt: str,
+    seed: float = 3,
+    preset: str = "mini",
+    variant: str = "full",
+    given: tuple = SETTINGS,
+) -> tuple:
+    return visitor.predict(prompt, seed, preset, variant, *given, api_name="/animate")
 
 
 def report(outputs: tuple) -> dict:
@@ -117,7 +124,7 @@ def test_what_can_be_judged_here_is_refused_here(visitor: Client, tmp_path: Path
 
 def test_cancel_reaches_the_own_job(visitor: Client, tmp_path: Path) -> None:
     upload(visitor, tmp_path)
-    job = visitor.submit("slow walk", 3, "mini", *SETTINGS, api_name="/animate")
+    job = visitor.submit("slow walk", 3, "mini", "full", *SETTINGS, api_name="/animate")
     deadline = time.monotonic() + 20
     while not any(report(o)["stage"] == "clip" for o in job.outputs()):
         assert time.monotonic() < deadline
@@ -127,10 +134,35 @@ def test_cancel_reaches_the_own_job(visitor: Client, tmp_path: Path) -> None:
     assert report(job.outputs()[-1])["state"] == "cancelled"
 
 
+def test_stop_in_the_fit_shows_what_was_fitted(visitor: Client, served: tuple[Studio, str], tmp_path: Path) -> None:
+    upload(visitor, tmp_path)
+    job = visitor.submit("keep it", 3, "mini", "no_arap", *SETTINGS, api_name="/animate")
+    deadline = time.monotonic() + 20
+    while not any(report(o)["stage"] == "fit" for o in job.outputs()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "Stopping" in visitor.predict(api_name="/cancel")
+    job.result(timeout=20)
+    last = job.outputs()[-1]
+    assert report(last)["state"] == "done"
+    assert "Stopped after" in last[0] and "Stopped at iteration 3 of 9." in last[0]
+    assert any(isinstance(o, list) and o and str(o[-1]).endswith("run.json") for o in last), "the files are offered"
+
+
+def test_the_variant_reaches_the_configuration(tmp_path: Path) -> None:
+    studio = Studio(Workspace(tmp_path / "runs"), Jobs(), **TASKS)
+    (tmp_path / "box.glb").write_bytes(b"good")
+    source = Source(str(tmp_path / "box.glb"), "box.glb", False)
+    job, _ = studio.start("v", source, "a box hops", 0, "mini", SETTINGS, "no_arap")
+    config = Config.model_validate(job.payload["config"])
+    assert config.variant == "no_arap" and config.stage2.lambda_arap == 0
+    studio.runner.close()
+
+
 def test_one_visitor_cannot_cancel_or_see_another(served: tuple[Studio, str], tmp_path: Path) -> None:
     one, other = Client(served[1], verbose=False), Client(served[1], verbose=False)
     upload(one, tmp_path)
-    job = one.submit("slow walk", 3, "mini", *SETTINGS, api_name="/animate")
+    job = one.submit("slow walk", 3, "mini", "full", *SETTINGS, api_name="/animate")
     time.sleep(1.0)
     other.predict(api_name="/cancel")
     assert "No object is chosen" in report(animate(other, "a box hops"))["message"]
@@ -170,7 +202,7 @@ def test_leaving_stops_the_job_and_deletes_the_uploads(tmp_path: Path) -> None:
     studio = Studio(Workspace(tmp_path / "runs"), Jobs(), **TASKS)
     (tmp_path / "box.glb").write_bytes(b"good")
     source, found = studio.upload([str(tmp_path / "box.glb")], "visitor")
-    assert found is not None and found["triangles"] == 12
+    assert found is not None and found["facts"] == "12 triangles"
     job, run = studio.start("visitor", source, "slow walk", 0, "mini", SETTINGS)
     with pytest.raises(InputError, match="still running"):
         studio.start("visitor", source, "a box hops", 0, "mini", SETTINGS)

@@ -82,7 +82,8 @@ def test_upload_animate_and_watch_it_move(
     manifest = json.loads(run.read_text())
     assert manifest["status"] == "done" and manifest["config"]["stage2"]["iterations"] == 4
     names = page.locator("#downloads tr .filename").evaluate_all("all => all.map(e => e.ariaLabel)")
-    assert names == ["frames.zip", "asset.safetensors", "clip.mp4", "orbit.mp4", "player.html", "run.json"]
+    media = ["asset.safetensors", "clip.mp4", "orbit.mp4", "player.html", "run.json"]
+    assert names == ["frames.zip", "animated.glb", *media, "tracks.npz", "tracks.csv", "clip.safetensors"]
     clean(watched)
 
 

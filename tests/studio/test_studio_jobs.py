@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from studio.inline import InlineJobs
-from studio.job import Job, Snapshot
+from studio.job import DOUBLE_CLICK_S, Job, Snapshot
 from studio.jobs import Jobs
 from t4d.errors import InputError
 from t4d.paths import REPO
@@ -108,6 +108,40 @@ def test_cancel_kills_a_task_that_does_not_listen(jobs: Jobs, tmp_path: Path) ->
     assert jobs.worker_pid != before
 
 
+def test_a_stopped_task_that_keeps_what_it_has_may_take_longer_than_the_grace_time(jobs: Jobs, tmp_path: Path) -> None:
+    job = submit(jobs, "keep it", tmp_path)
+    wait_for_stage(job, "fit")
+    before, began = jobs.worker_pid, time.monotonic()
+    job.stop()
+    job.stop()  # a double click is one
+    last = finish(job)
+    assert last.state == "done" and last.result == {"folder": str(tmp_path)}
+    assert time.monotonic() - began > 1.5 * jobs.grace_s and jobs.worker_pid == before
+
+
+@pytest.mark.parametrize("how", ["twice", "cancel"])
+def test_a_second_stop_or_a_cancel_ends_a_task_that_keeps(jobs: Jobs, tmp_path: Path, how: str) -> None:
+    job = submit(jobs, "keep it", tmp_path)
+    wait_for_stage(job, "fit")
+    job.stop()
+    if how == "twice":
+        wait_for_stage(job, "export")
+        time.sleep(DOUBLE_CLICK_S)
+        job.stop()
+    else:
+        job.cancel()
+    assert finish(job).state == "cancelled"
+
+
+def test_a_stopped_task_without_a_sign_of_life_is_killed(tmp_path: Path) -> None:
+    runner = Jobs(grace_s=1.0, keep_s=1.0)
+    job = submit(runner, "keep and hang", tmp_path)
+    wait_for_stage(job, "fit")
+    job.stop()
+    assert finish(job).state == "cancelled"
+    runner.close()
+
+
 def test_jobs_wait_their_turn_and_a_full_queue_is_refused(jobs: Jobs, tmp_path: Path) -> None:
     first = submit(jobs, "slow walk", tmp_path / "a")
     wait_for_stage(first, "clip")
@@ -174,3 +208,8 @@ def test_inline_jobs_behave_alike(tmp_path: Path) -> None:
         if now.stage == "clip" and now.fraction == 0.4:
             job.cancel()
     assert job.snapshot.state == "cancelled"
+    job = submit(inline, "keep it", tmp_path / "d")
+    for now in job.watch():
+        if now.stage == "fit":
+            job.stop()
+    assert job.snapshot.state == "done" and job.snapshot.result == {"folder": str(tmp_path / "d")}
