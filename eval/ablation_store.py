@@ -1,5 +1,6 @@
 """Results of many fits on disk, shared by several processes: append-only lines, claims, and a cache of tensors."""
 
+import ast
 import hashlib
 import json
 import os
@@ -12,10 +13,29 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import t4d
+
+PACKAGE = Path(t4d.__file__).parent
+
 
 def digest(value: Any) -> str:
     """16 hexadecimal digits of a JSON value's sha256, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def source_digest(folders: tuple[str, ...] = ("motion", "splat")) -> str:
+    """Digest of what the code of some folders of the package does: comments, docstrings and layout left out."""
+    texts = []
+    for folder in folders:
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                body = getattr(node, "body", None)
+                if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                    if isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+                        body[0].value.value = ""
+            texts.append([path.name, ast.unparse(tree)])
+    return digest(texts)
 
 
 class Store:

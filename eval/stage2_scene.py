@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import t4d
 from eval.ablation_cases import GeneratedCase, TruthCase
-from eval.ablation_store import Store, digest
+from eval.ablation_store import PACKAGE, Store, digest
 from eval.truth_clip import FRAMES, BoundTruth, TruthClip, held_out_cameras
 from t4d.config import Config, FeatureConfig
 from t4d.diffusion.model import VideoModel
@@ -27,8 +26,6 @@ from t4d.splat.binding import bind_gaussians
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.render import render_gaussians
 from t4d.steps import cameras_of, split_clip
-
-PACKAGE = Path(t4d.__file__).parent
 
 
 @dataclass(frozen=True)
