@@ -48,8 +48,9 @@ class Appearance(nn.Module):
         times: Tensor,  # [B]
     ) -> Tensor:
         """Coefficients k(t) at times in frames, whole or not: [B, N, K, 3], K of the larger of both degrees."""
-        i = torch.arange(1, len(self.fr) + 1, device=times.device)
-        basis = torch.cos(i * (math.pi / self.frames) * times.to(self.fr)[:, None]) - 1  # [B, w-1]
+        times = times.to(self.fr)
+        i = torch.arange(1, len(self.fr) + 1).to(times)
+        basis = torch.cos(i * (math.pi / self.frames) * times[:, None]) - 1  # [B, w-1]
         change = (basis @ self.fr.flatten(1)).unflatten(1, self.fr.shape[1:])
         moving = self.fr.shape[2]
         if moving == self.still.shape[1]:

@@ -1,6 +1,7 @@
 """The result of Stage Two: static Gaussians, the field that moves them (Eq. 9) and their colour over time (Eq. 8)."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from t4d.splat.gaussians import Gaussians
 
 FORMAT = "t4d-motion-asset-2"
 OLD_FORMAT = "t4d-motion-asset-1"
-# Names of the first format's tensors, and of the same ones now.
-RENAMED = {"hexplane.": "hexplanes.0.", **{f"s.{i}.": f"s.{name}." for i, name in ((0, "first"), (2, "last"))}}
+# How names of the first format's tensors begin and read, and what the same ones are called now.
+RENAMED = ((r"^field\.hexplane\.", "field.hexplanes.0."), (r"^(field\.heads\.\w+)\.0\.", r"\1.first."))
+RENAMED += ((r"^(field\.heads\.\w+)\.2\.", r"\1.last."),)
 
 
 @dataclass(frozen=True)
@@ -186,13 +188,8 @@ def _table(state: dict[str, Tensor]) -> Any:
 
 
 def _from_first_format(config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    old = dict(config["field"])
-    field = {**old, "planes": [[old.pop("space"), old.pop("time")]], "hidden": 64, "bias": True}
-    field = {key: value for key, value in field.items() if key not in ("space", "time")}
-    renamed = {}
-    for name, value in tensors.items():
-        if name.startswith("field."):
-            for before, after in RENAMED.items():
-                name = name.replace(before, after)
-        renamed[name] = value
-    return {**config, "field": field}, renamed
+    field = dict(config["field"])
+    field |= {"planes": [[field.pop("space"), field.pop("time")]], "hidden": 64, "bias": True}
+    for before, after in RENAMED:
+        tensors = {re.sub(before, after, name): value for name, value in tensors.items()}
+    return {**config, "field": field}, tensors

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ARAP_SAMPLES = 512
 GLOBAL_RATE = 10.0  # learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4)
+SCALE_RATE = 1.0
+FEATURE_RATE = 1.0
 DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3}
 
 
@@ -206,7 +208,11 @@ def _optimizer(
         for plane in field.hexplanes
         for level in range(plane.levels)
     ]
-    groups.append({"params": list(field.heads.parameters()), "lr": lr_heads})
+    for name, head in field.heads.items():
+        rate = lr_heads * (SCALE_RATE if name == "log_scales" else 1.0)
+        groups.append({"params": [*head.first.parameters(), *head.last.parameters()], "lr": rate})
+        if head.extra is not None:
+            groups.append({"params": [head.extra], "lr": FEATURE_RATE * rate})
     if field.whole:
         groups.append({"params": list(field.whole.parameters()), "lr": GLOBAL_RATE * lr_heads})
     if asset.appearance is not None:

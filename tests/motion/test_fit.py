@@ -8,7 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from t4d.errors import InputError
 from t4d.geometry.camera import rig
+from t4d.motion.arap import SUM_FORM
 from t4d.motion.asset import MotionAsset
+from t4d.motion.feature_table import FeatureTable
 from t4d.motion.field import MotionField
 from t4d.motion.fit import fit_motion
 from t4d.splat.gaussians import Gaussians, stack_gaussians
@@ -147,20 +149,122 @@ def test_states_count_up_and_the_loss_falls(scene):
     assert sum(s[2] for s in states[-5:]) < 0.6 * sum(s[2] for s in states[20:25])
 
 
-@pytest.mark.parametrize("stop", [4, 9])
+def table_of(gaussians, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(gaussians), T, 3, generator=generator)
+    return FeatureTable(values, torch.rand(len(gaussians), T, generator=generator) > 0.3)
+
+
+def reprojected(asset):
+    """Another table that depends on the state of the asset, as a projection of the moved centres does."""
+    with torch.no_grad():
+        moved = torch.stack([asset.at(frame).means for frame in range(T)], dim=1)
+    return FeatureTable(moved * 3, torch.ones(moved.shape[:2], dtype=torch.bool))
+
+
+def pull_up(asset, generator):
+    """A guidance: everything should be higher, at a frame drawn by chance, and redder."""
+    frame = 1 + float(torch.rand(1, generator=generator)) * (T - 2)
+    moved = asset.batch(torch.tensor([frame]))
+    return -moved.means[..., 2].mean() - moved.sh[..., 0].mean()
+
+
+EVERYTHING = dict(
+    iterations=8,
+    refine_iterations=5,
+    lambda_arap=1.0,
+    lambda_arap_refine=2.0,
+    lambda_sds=3.0,
+    guidance=pull_up,
+    gradient_share=0.5,
+    scales_move="refine",
+    field=dict(planes=[(12, 3), (20, 5)], features=4, levels=2, hidden=8, bias=False, global_transform=True),
+    appearance=dict(degree=1, terms=3, lr=1e-2),
+    reproject=reprojected,
+    reproject_every=4,
+    seed=3,
+)
+
+
+@pytest.mark.parametrize("stop", [3, 4, 8, 10])
 def test_resumed_fit_is_bitwise_the_uninterrupted_one(scene, tmp_path, stop):
-    options = {"lambda_arap": 1.0, "seed": 3}
-    whole = last(run(scene, **options)).asset
+    options = {**EVERYTHING, "table": table_of(scene[0])}
+    losses = []
     for state in run(scene, **options):
+        losses.append(state.loss)
         if state.iteration == stop:
             save_file(state.checkpoint(), tmp_path / "checkpoint.safetensors")
-            break
-    resumed = run(scene, **options, resume=load_file(tmp_path / "checkpoint.safetensors"))
-    first = next(resumed)
-    assert first.iteration == stop + 1
-    resumed_asset = last(resumed).asset
-    for name, value in whole.field.state_dict().items():
-        assert torch.equal(value, resumed_asset.field.state_dict()[name]), name
+    whole = state
+    resumed, again = run(scene, **options, resume=load_file(tmp_path / "checkpoint.safetensors")), losses[:stop]
+    for state in resumed:
+        assert state.iteration == len(again) + 1
+        again.append(state.loss)
+    assert again == losses and state.iteration == 13
+    ours, theirs = state.asset.state_dict(), whole.asset.state_dict()
+    assert set(ours) == set(theirs) and {name.split(".")[0] for name in ours} == {"field", "table", "appearance"}
+    for name, value in theirs.items():
+        assert torch.equal(value, ours[name]), name
+
+
+def test_refinement_follows_reconstruction_with_guidance_and_its_own_arap(scene):
+    seen = []
+
+    def watched(asset, generator):
+        seen.append(float(torch.rand(1, generator=torch.Generator().set_state(generator.get_state()))))
+        return pull_up(asset, generator)
+
+    options = {**EVERYTHING, "guidance": watched, "reproject": None}
+    states = [(s.phase, s.terms, s.loss, s.frames) for s in run(scene, **options)]
+    assert [phase for phase, *_ in states] == ["reconstruct"] * 8 + ["refine"] * 5
+    assert len(seen) == 5 and len(set(seen)) == 5, "once per step, drawn anew"
+    for phase, terms, loss, frames in states:
+        weight = 2.0 if phase == "refine" else 1.0
+        total = 100 * (terms["color"] + terms["coverage"]) + weight * SUM_FORM * terms["arap"]
+        assert loss == pytest.approx(total + 3 * terms.get("sds", 0), rel=1e-5)
+        assert ("sds" in terms) == (phase == "refine") and 0 not in frames
+
+
+def test_guidance_moves_field_and_colour(scene):
+    plain, pulled = (
+        last(run(scene, iterations=4, refine_iterations=6, lambda_sds=weight, guidance=pull_up)).asset.at(3)
+        for weight in (0.0, 30.0)
+    )
+    assert float((pulled.means - plain.means)[:, 2].mean()) > 1e-4
+    assert float((pulled.sh - plain.sh)[..., 0].mean()) > 1e-4
+
+
+def test_a_share_of_gradients_leaves_the_picture_alone(scene):
+    first, part, none = (next(run(scene, gradient_share=share, seed=1, lambda_arap=0)) for share in (1.0, 0.3, 1e-9))
+    assert part.terms == pytest.approx(first.terms, rel=1e-6)
+
+    def pushed(state):
+        """Adam's first moment is a tenth of the gradient."""
+        return state.optimizer.state[state.asset.field.heads["means"].last.weight]["exp_avg"].norm()
+
+    assert 0.05 < float(pushed(part) / pushed(first)) < 0.7 and float(pushed(none)) == 0
+
+
+def test_scales_can_wait_for_the_refinement(scene):
+    still = scene[0].log_scales
+    for state in run(scene, iterations=4, refine_iterations=3, scales_move="refine"):
+        same = torch.equal(state.asset.at(2).log_scales, still)
+        assert same == (state.phase == "reconstruct"), state.iteration
+
+
+def test_brightness_over_time_is_recovered(scene):
+    gaussians, cameras, rgb, mask = scene
+    lit = rgb * torch.linspace(1, 0.6, T)[:, None, None, None]
+    errors = [
+        last(run((gaussians, cameras, lit, mask), iterations=60, appearance=appearance)).terms["color"]
+        for appearance in (None, {"degree": 0, "terms": 5, "lr": 0.03})
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_clip_of_two_frames_and_one_view_fits(scene):
+    gaussians, cameras, rgb, mask = scene
+    state = last(run((gaussians, cameras[:1], rgb[:1, ::4], mask[:1, ::4]), iterations=6, refine_iterations=2))
+    assert state.frames == (1,) and bool(torch.isfinite(state.asset.at(1).means).all())
 
 
 def test_seed_decides(scene):
@@ -203,6 +307,9 @@ def test_bad_clips_are_refused_by_name(scene):
     ):
         with pytest.raises(InputError, match=message):
             next(fit_motion(*arguments))
+    with pytest.raises(InputError, match="of 30 Gaussians and 5 frames"):
+        next(fit_motion(*scene, table=table_of(blob(30))))
     state = next(run(scene))
-    with pytest.raises(InputError, match="another fit"):
-        next(fit_motion(*scene, resume=state.checkpoint()))
+    for other in ({"field": None}, {"appearance": None}, {"table": table_of(gaussians)}):
+        with pytest.raises(InputError, match="another fit"):
+            next(run(scene, **other, resume=state.checkpoint()))

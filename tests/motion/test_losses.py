@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t4d.geometry.rotations import quat_to_matrix
-from t4d.motion.arap import arap_loss, kabsch, nearest_neighbours
+from t4d.motion.arap import arap_loss, kabsch, kabsch_by_svd, nearest_neighbours
 from t4d.motion.losses import reconstruction_loss
 
 
@@ -71,6 +71,26 @@ def test_kabsch_never_returns_a_reflection():
     rotations = kabsch(edges, edges * torch.tensor([1.0, 1.0, -1.0]))
     torch.testing.assert_close(torch.det(rotations), torch.ones(20, dtype=torch.float64))
     torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).double().expand(20, 3, 3))
+
+
+@pytest.mark.parametrize("case", ["near", "any", "mirrored", "flat", "line", "almost a line", "nothing", "still"])
+def test_best_rotation_is_as_good_as_by_singular_values(case):
+    generator = torch.Generator().manual_seed(7)
+    source, noise = (0.01 * torch.randn(2, 60, 3, 3, generator=generator) for _ in range(2))
+    if case in ("flat", "line", "almost a line"):
+        source[..., {"flat": 2}.get(case, slice(1, 3))] = 0
+    target = {
+        "near": source + 0.1 * noise,
+        "any": noise,
+        "mirrored": -source,
+        "nothing": 0 * source,
+        "almost a line": source + 1e-3 * noise,
+    }.get(case, source)
+    fast, slow = kabsch(source, target), kabsch_by_svd((source.mT @ target).double()).float()
+    torch.testing.assert_close(fast @ fast.mT, torch.eye(3).expand(2, 60, 3, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.det(fast), torch.ones(2, 60), atol=1e-5, rtol=0)
+    errors = [(target - (r[..., None, :, :] @ source[..., None])[..., 0]).square().sum((-1, -2)) for r in (fast, slow)]
+    torch.testing.assert_close(errors[0], errors[1], atol=1e-9, rtol=1e-4)
 
 
 def test_arap_gradient_points_back_to_the_rigid_shape():
