@@ -22,7 +22,7 @@ from t4d.splat.gaussians import Gaussians
 from t4d.stages import write_atomically
 from t4d.steps import CLIP, GAUSSIANS, SURFACE, Step, Weights, device_of, fit_options, reference_views
 
-CHECKPOINT_EVERY, CHECKPOINT_SECONDS = 50, 10.0  # whichever comes first; neither changes the result
+CHECKPOINT_EVERY, CHECKPOINT_SECONDS = 50, 10.0  # what comes first of these and the change of phase: no result depends
 FEATURES = "features.safetensors"
 
 
@@ -91,7 +91,8 @@ def fit(
             resume=resume,
             **fit_options(settings),
         ):
-            due = state.iteration % CHECKPOINT_EVERY == 0 or time.monotonic() - saved[1] > CHECKPOINT_SECONDS
+            due = state.iteration % CHECKPOINT_EVERY == 0 or state.iteration == settings.iterations
+            due = due or time.monotonic() - saved[1] > CHECKPOINT_SECONDS
             if due and state.iteration < state.total:
                 write_atomically(checkpoint, partial(save_file, state.checkpoint()))
                 saved = (state.iteration, time.monotonic())

@@ -1,28 +1,40 @@
-"""The whole job on a small object with the shipped weights and very few steps: every file, resume, cancel, errors."""
+"""The whole job on a small object with the shipped weights and very few steps: every file, resume, stop, errors."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from t4d.config import Config
+from t4d.data.clip import Clip
 from t4d.errors import Cancelled, InputError
+from t4d.export.ply import write_ply
 from t4d.export.video import read_video
 from t4d.geometry.camera import rig
 from t4d.motion.asset import MotionAsset
+from t4d.motion.feature_table import FeatureTable
 from t4d.paths import ASSETS
-from t4d.pipeline import AnimateRequest, animate
+from t4d.pipeline import AnimateRequest, RunResult, animate
+from t4d.splat.gaussians import Gaussians
 from t4d.splat.render import render_gaussians
 
 SMALL = [
     "splat.count=600",
     "stage1.steps=2",
+    "stage1.frames=5",
     "stage2.iterations=3",
+    "stage2.refine_iterations=1",
     "stage2.images_per_step=4",
+    "stage2.guidance.size=64",
     "export.orbit_frames=4",
     "export.orbit_size=64",
+    "export.tracks=20",
 ]
+STAGES = ["prepare", "clip", "features", "fit", "export"]
 
 
 def small_request(out: Path, prompt: str = "a fox is running", **changes) -> AnimateRequest:
@@ -31,6 +43,16 @@ def small_request(out: Path, prompt: str = "a fox is running", **changes) -> Ani
     return AnimateRequest(
         **({"path": path, "prompt": prompt, "out": out, "config": Config.load("mini", SMALL)} | changes)
     )
+
+
+def manifest_of(out: Path) -> dict:
+    return json.loads((out / "run.json").read_text())
+
+
+def table_of(result: RunResult) -> FeatureTable:
+    table = MotionAsset.load(result.asset).field.table
+    assert table is not None
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +71,25 @@ def test_every_file_is_there_and_readable(finished):
     assert len(read_video(result.orbit)[0]) == config.export.orbit_frames
     assert len(list(result.plys.glob("*.ply"))) == config.stage1.frames
     assert "<canvas" in result.player.read_text() or "<script" in result.player.read_text()
-    manifest = json.loads(result.manifest.read_text())
+    assert result.glb.read_bytes()[:4] == b"glTF"
+    assert np.load(result.tracks / "tracks.npz", allow_pickle=False)["xyz"].shape == (5, 20, 3)
+    manifest = manifest_of(request.out)
     assert manifest["status"] == "done" and manifest["seed"] == config.seed
     assert manifest["config"] == json.loads(json.dumps(config.model_dump(mode="json")))
-    assert [stage["name"] for stage in manifest["stages"]] == ["prepare", "clip", "fit", "export"]
-    assert all(stage["cpu_seconds"] > 0 for stage in manifest["stages"])
+    stages = {stage["name"]: stage for stage in manifest["stages"]}
+    assert list(stages) == STAGES and all(stage["cpu_seconds"] > 0 for stage in stages.values())
+    fit = stages["fit"]["details"]
+    assert (fit["phase"], fit["iteration"], fit["iterations"]) == ("refine", 4, 4) and fit["resumed_from"] == 0
+    assert fit["threads"] == config.threads == manifest["threads"]["torch"]
+    assert set(fit["terms"]) == {"color", "coverage", "arap", "sds"} and fit["terms"]["sds"] > 0
     assert manifest["weights"]["label"] and len(manifest["weights"]["sha256"]) == 64
+    assert set(manifest["outputs"]) == {"clip", "orbit", "player", "asset", "plys", "glb", "tracks"}
 
 
 def test_progress_never_goes_back_and_ends_at_one(finished):
     _, seen, _ = finished
     fractions = [progress.fraction for progress in seen]
-    assert fractions == sorted(fractions) and fractions[-1] == 1
+    assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1)
     assert [progress.result is not None for progress in seen].index(True) == len(seen) - 1
     assert all(progress.eta_s is None or progress.eta_s >= 0 for progress in seen)
 
@@ -68,37 +97,69 @@ def test_progress_never_goes_back_and_ends_at_one(finished):
 def test_frame_zero_of_the_asset_is_the_object_exactly(finished):
     request, _, result = finished
     asset = MotionAsset.load(result.asset)
-    prepared = next((request.out / ".stages" / "prepare").glob("*/gaussians.safetensors"))
-    from safetensors.torch import load_file
-
-    static = load_file(prepared)
-    still = asset.at(0)
-    assert torch.equal(still.means, static["means"]) and torch.equal(still.sh, static["sh"])
-    reference = load_file(prepared.parent / "reference.safetensors")["rgba"]
-    size = request.config.stage1.size
+    static = Gaussians.from_state_dict(
+        load_file(next((request.out / ".stages" / "prepare").glob("*/gaussians.safetensors")))
+    )
+    still, size = asset.at(0), request.config.stage1.size
+    assert torch.equal(still.means, static.means) and torch.equal(still.quats, static.quats)
     with torch.no_grad():
-        assert torch.equal(render_gaussians(still, rig(width=size, height=size)), reference)
+        views = [render_gaussians(gaussians, rig(width=size, height=size)) for gaussians in (still, static)]
+    assert torch.equal(*views)
 
 
 def test_frame_zero_of_the_clip_is_the_render(finished):
     """At least 28 dB, in the clip's own pixels."""
-    from safetensors.torch import load_file
-
-    request, _, _ = finished
-    stages = request.out / ".stages"
-    clip = load_file(next((stages / "clip").glob("*/clip.safetensors")))["rgb"].float()
-    reference = load_file(next((stages / "prepare").glob("*/reference.safetensors")))["rgba"]
-    error = (clip[:, 0] - reference[:, :3]).square().mean()
+    request, _, result = finished
+    clip = Clip.load(request.out / "clip.safetensors")
+    with torch.no_grad():
+        reference = render_gaussians(MotionAsset.load(result.asset).at(0), clip.cameras)
+    error = (clip.rgb[:, 0] - reference[:, :3]).square().mean()
     assert -10 * torch.log10(error) >= 28
+
+
+def test_the_asset_holds_what_the_configuration_asks_for(finished):
+    request, _, result = finished
+    table = table_of(result)
+    assert MotionAsset.load(result.asset).appearance is not None
+    assert table.values.shape == (600, 5, request.config.stage2.features.width)
+    assert bool(table.visible.any()) and not bool(table.visible.all())
 
 
 def test_second_run_reuses_what_did_not_change(finished):
     request, _, _ = finished
-    again = AnimateRequest(request.path, "a fox is jumping", request.out, request.config)
-    result = list(animate(again))[-1].result
+    changes = {
+        "prompt": ({"prompt": "a fox is jumping"}, [True, False, False, False]),
+        "arap": ({"config": Config.load("mini", [*SMALL, "stage2.lambda_arap=0.1"])}, [True, True, True, False]),
+        "width": ({"config": Config.load("mini", [*SMALL, "stage2.features.width=3"])}, [True, True, False, False]),
+        "export": ({"config": Config.load("mini", [*SMALL, "export.glb=false"])}, [True, True, True, True]),
+    }
+    for name, (change, expected) in changes.items():
+        result = list(animate(small_request(request.out, **change)))[-1].result
+        assert result is not None
+        stages = {stage["name"]: stage["cached"] for stage in manifest_of(request.out)["stages"]}
+        assert [stages[stage] for stage in STAGES[:4]] == expected, name
+    assert result.glb is None and not (request.out / "animated.glb").exists(), "the earlier run's file is gone"
+
+
+def test_variants_leave_their_stage_out(finished, tmp_path):
+    request, _, _ = finished
+    cache = request.out / ".stages"
+    config = Config.load("mini", [*SMALL, "stage2.guidance.lambda_sds=0"], "no_features_no_4dsh")
+    result = list(animate(small_request(tmp_path, config=config, cache=cache)))[-1].result
     assert result is not None
-    stages = {stage["name"]: stage["cached"] for stage in json.loads(result.manifest.read_text())["stages"]}
-    assert stages["prepare"] and not stages["clip"] and not stages["fit"]
+    asset, stages = MotionAsset.load(result.asset), {s["name"]: s for s in manifest_of(tmp_path)["stages"]}
+    assert "features" not in stages and "sds" not in stages["fit"]["details"]["terms"]
+    assert asset.appearance is None and asset.field.table is None
+
+
+def test_features_are_projected_again_where_asked(finished, tmp_path):
+    request, _, result = finished
+    config = Config.load("mini", [*SMALL, "stage2.features.reproject_every=2"])
+    again = list(animate(small_request(tmp_path, config=config, cache=request.out / ".stages")))[-1].result
+    assert again is not None
+    before, after = table_of(result), table_of(again)
+    assert before.values.shape == after.values.shape and not torch.equal(before.values, after.values)
+    assert torch.equal(before.values[:, 0] != 0, before.visible[:, 0, None].expand_as(before.values[:, 0]))
 
 
 def test_cancel_stops_between_steps(tmp_path):
@@ -110,7 +171,41 @@ def test_cancel_stops_between_steps(tmp_path):
 
     with pytest.raises(Cancelled):
         list(animate(small_request(tmp_path), cancel))
-    assert json.loads((tmp_path / "run.json").read_text())["status"] == "cancelled"
+    assert manifest_of(tmp_path)["status"] == "cancelled"
+
+
+def test_stop_before_the_fit_is_a_cancel(tmp_path):
+    with pytest.raises(Cancelled):
+        list(animate(small_request(tmp_path), stop=lambda: True))
+    assert manifest_of(tmp_path)["status"] == "cancelled" and not (tmp_path / "player.html").exists()
+
+
+@pytest.mark.parametrize(("after", "phase"), [(1, "reconstruct"), (3, "refine")])
+def test_stop_keeps_a_viewable_asset_and_the_next_run_goes_on_bitwise(finished, tmp_path, after, phase):
+    parts, whole, steps = tmp_path / "parts", tmp_path / "whole", []
+    for cache in (parts, whole):
+        shutil.copytree(finished[0].out / ".stages", cache, ignore=lambda folder, _: ["fit"])
+    config = Config.load("mini", [*SMALL, "stage2.refine_iterations=2"])
+    job = small_request(tmp_path / "out", config=config, cache=parts)
+    result = None
+    for progress in animate(job, stop=lambda: len(steps) >= after):
+        if " step " in progress.message and progress.stage == "fit":
+            steps.append(progress.message)
+        result = progress.result or result
+    assert result is not None and result.stopped == (
+        f"Stopped at iteration {after + 1} of 5; the same job run again goes on from there."
+    )
+    manifest = manifest_of(job.out)
+    fit = next(stage for stage in manifest["stages"] if stage["name"] == "fit")["details"]
+    assert manifest["status"] == "stopped" and result.stopped in manifest["warnings"]
+    assert (fit["phase"], fit["iteration"], fit["iterations"]) == (phase, after + 1, 5)
+    assert set(manifest["outputs"]) == {"clip", "orbit", "player", "asset", "plys", "glb", "tracks"}
+    assert MotionAsset.load(result.asset).at(4).means.isfinite().all() and result.player.stat().st_size > 1e5
+    again = list(animate(job))[-1].result
+    fit = next(stage for stage in manifest_of(job.out)["stages"] if stage["name"] == "fit")["details"]
+    assert again is not None and again.stopped is None and fit["resumed_from"] == after + 1
+    straight = list(animate(small_request(tmp_path / "straight", config=config, cache=whole)))[-1].result
+    assert straight is not None and straight.asset.read_bytes() == again.asset.read_bytes()
 
 
 @pytest.mark.parametrize(("prompt", "says"), [("  ", "empty"), ("x" * 400, "400 characters")])
@@ -131,3 +226,16 @@ def test_bad_object_is_one_sentence(tmp_path):
     with pytest.raises(InputError) as caught:
         list(animate(small_request(tmp_path / "out", path=path)))
     assert "notes.glb" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_object_of_gaussians_is_animated_without_a_mesh(finished, tmp_path):
+    result = finished[2]
+    path = tmp_path / "splats.ply"
+    write_ply(path, MotionAsset.load(result.asset).at(0))
+    config = Config.load("mini", [*SMALL, "splat.count=400", "export.spz=true"])
+    made = list(animate(small_request(tmp_path / "out", path=path, config=config)))[-1].result
+    assert made is not None and made.glb is None and made.spz is not None
+    manifest = manifest_of(tmp_path / "out")
+    assert any("no triangles" in sentence for sentence in manifest["warnings"])
+    seen = table_of(made).visible
+    assert len(seen) == 400 and bool(seen.any()) and not bool(seen.all()), "the rendered depth hides some"
