@@ -100,15 +100,23 @@ class MotionField(nn.Module):
         times: Tensor,  # [T]
     ) -> tuple[Tensor, Tensor | None]:
         """Eq. 6 for all Gaussians at times tau: Hex-plane features [T, N, F] and rows of the table [T, N, D + 1]."""
-        parts = [plane(self.means, times) for plane in self.hexplanes]
-        rows = None if self.table is None else self.table.at(self._frames(times)).to(parts[0])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1), rows
-
-    def _frames(self, times: Tensor) -> Tensor:
-        """Frame numbers of times tau in the table; rounding of tau must not leave the clip or miss whole frames."""
-        frames = ((times + 1) / 2 * (self.table.frames - 1)).clamp(0, self.table.frames - 1)
+        parts = [plane(self.means, times) for plane in self.each_plane()]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        if self.table is None:
+            return features, None
+        # Rounding of tau must neither leave the clip nor miss whole frames.
+        last = self.table.frames - 1
+        frames = ((times + 1) / 2 * last).clamp(0, last)
         whole = frames.round()
-        return torch.where((frames - whole).abs() < 1e-4, whole, frames)
+        return features, self.table.at(torch.where((frames - whole).abs() < 1e-4, whole, frames)).to(features)
+
+    def each_plane(self) -> list[HexPlane]:
+        """The Hex-planes, one per resolution."""
+        return list(self.hexplanes)  # pyright: ignore[reportReturnType]
+
+    def each_head(self) -> dict[str, Head]:
+        """The heads by the name of what they move."""
+        return dict(self.heads.items())  # pyright: ignore[reportReturnType]
 
     def forward(
         self,
@@ -116,7 +124,7 @@ class MotionField(nn.Module):
     ) -> Offsets:
         """Eq. 7: offsets at times tau."""
         features, rows = self.features(times)
-        offsets = decode(list(self.heads.values()), features, rows)  # pyright: ignore[reportArgumentType]
+        offsets = decode(list(self.each_head().values()), features, rows)
         if not self.whole:
             return Offsets(*offsets)
         mean = features.mean(dim=1), None if rows is None else rows.mean(dim=1)

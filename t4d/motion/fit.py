@@ -156,7 +156,7 @@ def fit_motion(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + iteration)
         refining = schedule.refining(iteration)
         chosen = schedule.choose(iteration, max(1, images_per_step // views), generator)
-        for plane in asset.field.hexplanes:
+        for plane in asset.field.each_plane():
             trained = schedule.untrained_time(iteration, plane.resolution[3])
             if trained is not None:
                 plane.hold_time(trained)
@@ -205,10 +205,10 @@ def _optimizer(
     field = asset.field
     groups: list[dict[str, Any]] = [
         {"params": plane.level(level), "lr": lr_planes * fine_rate ** (plane.levels - 1 - level)}
-        for plane in field.hexplanes
+        for plane in field.each_plane()
         for level in range(plane.levels)
     ]
-    for name, head in field.heads.items():
+    for name, head in field.each_head().items():
         rate = lr_heads * (SCALE_RATE if name == "log_scales" else 1.0)
         groups.append({"params": [*head.first.parameters(), *head.last.parameters()], "lr": rate})
         if head.extra is not None:

@@ -71,21 +71,18 @@ def decode(
     """
     first = torch.cat([head.first.weight for head in heads])
     last = torch.block_diag(*[head.last.weight for head in heads])
-    lower, upper = (
-        torch.cat([getattr(head, layer).bias for head in heads]) if heads[0].first.bias is not None else None
-        for layer in ("first", "last")
-    )
-    beside = None if extra is None else torch.cat([head.extra for head in heads])  # pyright: ignore
-    if features.is_cuda:
-        hidden = linear(features, first, lower)
-        if extra is not None:
-            hidden = hidden + linear(extra, beside)  # pyright: ignore[reportArgumentType]
-        offsets = linear(hidden.relu(), last, upper)
+    if heads[0].first.bias is None:
+        lower, upper = first.new_zeros(len(first)), last.new_zeros(len(last))
     else:
-        lower = first.new_zeros(len(first)) if lower is None else lower
-        upper = last.new_zeros(len(last)) if upper is None else upper
-        offsets = _Decode.apply(features, extra, first, beside, lower, last, upper)
-    return list(offsets.split([head.last.out_features for head in heads], dim=-1))  # pyright: ignore
+        lower, upper = (torch.cat([getattr(h, layer).bias for h in heads]) for layer in ("first", "last"))
+    if extra is None:
+        extra = features.new_empty(*features.shape[:2], 0)
+    beside = torch.cat([first.new_empty(h.first.out_features, 0) if h.extra is None else h.extra for h in heads])
+    if features.is_cuda:
+        offsets = linear((linear(features, first, lower) + linear(extra, beside)).relu(), last, upper)
+    else:
+        offsets: Tensor = _Decode.apply(features, extra, first, beside, lower, last, upper)  # pyright: ignore
+    return list(offsets.split([head.last.out_features for head in heads], dim=-1))
 
 
 class _Decode(torch.autograd.Function):
@@ -93,7 +90,16 @@ class _Decode(torch.autograd.Function):
     computed again in the reverse. On one core that halves the time of the plain form."""
 
     @staticmethod
-    def forward(ctx: Any, features, extra, first, beside, lower, last, upper) -> Tensor:  # noqa: ANN001
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        extra: Tensor,
+        first: Tensor,
+        beside: Tensor,
+        lower: Tensor,
+        last: Tensor,
+        upper: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(features, extra, first, beside, lower, last)
         times, points = features.shape[:2]
         out = features.new_empty(times, points, len(last))
@@ -109,16 +115,14 @@ class _Decode(torch.autograd.Function):
         (gradient,) = gradients
         times, points = features.shape[:2]
         to_features = features.new_empty(points, times, features.shape[2]).transpose(0, 1)
-        sums = [None if weight is None else torch.zeros_like(weight) for weight in (first, beside, lower, last)]
-        to_first, to_beside, to_lower, to_last = sums
+        to_first, to_beside, to_lower, to_last = (torch.zeros_like(w) for w in (first, beside, lower, last))
         for part in _parts(times, points):
             x, y, g = _rows(features, part), _rows(extra, part), _rows(gradient, part)
             hidden = _hidden(x, y, first, beside, lower)
             to_last.addmm_(g.T, hidden)
             back = (g @ last).mul_(hidden.sign_())  # hidden is a ReLU's: its sign is the ReLU's derivative
             to_first.addmm_(back.T, x)
-            if to_beside is not None:
-                to_beside.addmm_(back.T, y)
+            to_beside.addmm_(back.T, y)
             to_lower.add_(back.sum(0))
             to_features[:, part] = (back @ first).unflatten(0, (-1, times)).transpose(0, 1)
         return to_features, None, to_first, to_beside, to_lower, to_last, gradient.sum((0, 1))
@@ -129,13 +133,10 @@ def _parts(times: int, points: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, points, step)]
 
 
-def _rows(tensor: Tensor | None, part: slice) -> Tensor | None:
+def _rows(tensor: Tensor, part: slice) -> Tensor:
     """Some Gaussians of [T, N, C] as rows [their number x T, C]."""
-    return None if tensor is None else tensor[:, part].transpose(0, 1).flatten(0, 1)
+    return tensor[:, part].transpose(0, 1).flatten(0, 1)
 
 
-def _hidden(x: Tensor, y: Tensor | None, first: Tensor, beside: Tensor | None, lower: Tensor) -> Tensor:
-    hidden = torch.addmm(lower, x, first.T)
-    if y is not None:
-        hidden.addmm_(y, beside.T)
-    return hidden.relu_()
+def _hidden(x: Tensor, y: Tensor, first: Tensor, beside: Tensor, lower: Tensor) -> Tensor:
+    return torch.addmm(lower, x, first.T).addmm_(y, beside.T).relu_()

@@ -41,7 +41,7 @@ class HexPlane(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.resolution = (*space, time)
+        self.resolution: tuple[int, ...] = (*space, time)
         self.features, self.levels = features, levels
         if len(self.resolution) != 4 or min(self.resolution) < 2 or features < 1 or levels < 1:
             raise ValueError(

@@ -83,6 +83,7 @@ def test_eq_8_of_one_coefficient_by_hand():
 @pytest.mark.parametrize(("own", "degree"), [(0, 0), (0, 2), (1, 0)])
 def test_frame_zero_is_the_static_colour_exactly(own, degree):
     asset = full_asset(own, degree)
+    assert asset.appearance is not None
     assert torch.equal(asset.appearance.sh(torch.zeros(1))[0], asset.appearance.still)
     cameras = rig((0, 70), width=24, height=18)
     pictures = [
@@ -104,7 +105,8 @@ def test_saved_and_loaded_asset_is_the_same_bits(tmp_path, own, degree, with_tab
     asset = full_asset(own, degree, with_table)
     asset.save(tmp_path / "asset.safetensors")
     loaded = MotionAsset.load(tmp_path / "asset.safetensors")
-    assert loaded.field.config == asset.field.config and loaded.appearance.config == asset.appearance.config
+    assert loaded.field.config == asset.field.config and loaded.appearance and asset.appearance
+    assert loaded.appearance.config == asset.appearance.config
     for frame in (0, 0.5, 1, 3.3, 4):
         for name, value in asset.at(frame).state_dict().items():
             assert torch.equal(value, loaded.at(frame).state_dict()[name]), (frame, name)

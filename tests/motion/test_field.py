@@ -101,11 +101,11 @@ def test_enlarging_is_torchs_own():
 
 def test_moved_centres_are_read_anew():
     field = MotionField(points(), [(6, 3)], features=2, levels=1)
-    first = field.hexplanes[0](points(), torch.zeros(1))
+    first = field.each_plane()[0](points(), torch.zeros(1))
     moved = points()
-    assert torch.equal(field.hexplanes[0](moved, torch.zeros(1)), first)
+    assert torch.equal(field.each_plane()[0](moved, torch.zeros(1)), first)
     moved += 0.1  # the same tensor, other numbers
-    assert not torch.equal(field.hexplanes[0](moved, torch.zeros(1)), first)
+    assert not torch.equal(field.each_plane()[0](moved, torch.zeros(1)), first)
 
 
 def test_features_of_several_planes_stand_side_by_side():
@@ -113,7 +113,7 @@ def test_features_of_several_planes_stand_side_by_side():
     times = torch.tensor([-0.4, 0.7])
     features, rows = field.features(times)
     assert features.shape == (2, N, 4) and rows is None
-    for plane, part in zip(field.hexplanes, features.split(2, dim=-1)):
+    for plane, part in zip(field.each_plane(), features.split(2, dim=-1)):
         assert torch.equal(part, plane(points(), times))
 
 
@@ -121,13 +121,13 @@ def test_diffusion_features_start_without_effect_and_then_count():
     without, with_table = (MotionField(points(), [(6, 3)], 2, 1, table=rows) for rows in (None, table()))
     for field in (without, with_table):
         with torch.no_grad():
-            for head in field.heads.values():
+            for head in field.each_head().values():
                 head.last.weight.fill_(0.3)
     times = torch.tensor([1 / 3, 1.0])
     for a, b in zip(without(times)[:3], with_table(times)[:3]):
         torch.testing.assert_close(a, b)
     with torch.no_grad():
-        with_table.heads["means"].extra.fill_(0.5)
+        with_table.heads.get_parameter("means.extra").fill_(0.5)
     change = [(a - b).detach().abs() for a, b in zip(with_table(times)[:3], without(times)[:3])]
     assert float(change[0].max()) > 1e-3 and float(change[1].max()) < 1e-6, "only that head reads them"
 
@@ -137,8 +137,9 @@ def test_the_table_is_read_at_the_frame_that_tau_means():
     field = MotionField(points(), [(6, 3)], 2, 1, table=rows)
     frames = torch.arange(1.0, 16)
     _, read = field.features(frames / 15 * 2 - 1)  # tau rounds; frames must be hit all the same, the last not passed
-    assert torch.equal(read, rows.at(frames))
+    assert read is not None and torch.equal(read, rows.at(frames))
     between = field.features(torch.tensor([3.25 / 15 * 2 - 1]))[1]
+    assert between is not None
     torch.testing.assert_close(between, rows.at(torch.tensor([3.25])), atol=1e-5, rtol=0)
 
 
@@ -162,8 +163,8 @@ def test_global_transform_starts_as_none_and_moves_the_whole_object():
     torch.testing.assert_close(quat_to_matrix(still.quats), quat_to_matrix(asset.gaussians.quats), atol=1e-5, rtol=0)
     angle, shift = torch.tensor([0.3, -0.2, 0.5]), torch.tensor([0.1, 0.2, -0.3])
     with torch.no_grad():
-        field.whole["euler"].last.bias.copy_(torch.logit((angle + math.pi) / (2 * math.pi)))
-        field.whole["shift"].last.bias.copy_(torch.logit((shift + 1) / 2))
+        field.whole.get_parameter("euler.last.bias").copy_(torch.logit((angle + math.pi) / (2 * math.pi)))
+        field.whole.get_parameter("shift.last.bias").copy_(torch.logit((shift + 1) / 2))
     rotation = quat_to_matrix(quat_of_euler(angle))
     moved = asset.at(2)
     torch.testing.assert_close(moved.means, asset.gaussians.means @ rotation.T + shift, atol=1e-5, rtol=0)
@@ -172,7 +173,7 @@ def test_global_transform_starts_as_none_and_moves_the_whole_object():
     )
     # Eq. 9 with a deformation on top: q' = normalise(quat(R_g R(q)) + dq), up to the sign of the quaternion.
     with torch.no_grad():
-        field.heads["quats"].last.bias.copy_(torch.tensor([0.1, 0.05, -0.2, 0.3]))
+        field.heads.get_parameter("quats.last.bias").copy_(torch.tensor([0.1, 0.05, -0.2, 0.3]))
     from_matrix = matrix_to_quat(rotation @ quat_to_matrix(asset.gaussians.quats))
     own = normalize(asset.gaussians.quats, dim=-1)
     turned = asset.at(2).quats
