@@ -1,7 +1,9 @@
 """4D-SDS: the video model judges a moving asset from random viewpoints (Eq. 11)."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from t4d.diffusion.denoise import denoise_once
 from t4d.diffusion.model import VideoModel
@@ -60,6 +62,7 @@ class VideoGuidance:
         self.size, self.frames, self.views = size, frames, views
         self.t_min, self.t_max, self.scale, self.rescale = t_min, t_max, scale, rescale
         self.alphas_cumprod = model.alphas_cumprod
+        self._network = _SinglePrecision(model.unet, self._half)
         sides = (size, size) if isinstance(size, int) else size
         if any(side % model.autoencoder.factor for side in sides):
             raise InputError(
@@ -112,8 +115,14 @@ class VideoGuidance:
         return rgba.to(self.model.device)
 
     def encode(self, rgba: Tensor) -> Tensor:
-        """Latents of rendered pictures [V, T, 4, H, W] with gradient, [1, V, T, C, h, w]."""
-        return self.model.autoencoder.encode(rgba[None]).float()
+        """Latents of rendered pictures [V, T, 4, H, W] with gradient, [1, V, T, C, h, w] float32."""
+        with self._half():
+            return self.model.autoencoder.encode(rgba[None]).float()
+
+    def _half(self) -> torch.autocast:
+        """bf16 for what networks compute on CUDA; on the CPU everything stays float32."""
+        device = self.model.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
     @torch.no_grad()
     def denoise(
@@ -132,12 +141,13 @@ class VideoGuidance:
             z0_hat [1, V, T, C, h, w] without gradient.
         """
         model = self.model
-        condition, unconditional = prepare_condition(model, reference_rgba, cameras, self.prompt)
+        with self._half():
+            condition, unconditional = prepare_condition(model, reference_rgba, cameras, self.prompt)
         shape = (*z.shape[:2], z.shape[2] - 1, *z.shape[3:])
         noise = starting_noise(shape, float(model.meta.get("shared_noise", 0.0)), generator).to(z)
         noisy = add_noise(z[:, :, 1:], noise, float(t), self.alphas_cumprod)
         found = denoise_once(
-            model.unet,
+            self._network,
             torch.cat([z[:, :, :1], noisy], dim=2),
             t,
             condition,
@@ -150,3 +160,15 @@ class VideoGuidance:
         if not bool(torch.isfinite(found.x0).all()):
             raise RuntimeError("4D-SDS: the video model gave values that are not finite; its weights are bad.")
         return torch.cat([z[:, :, :1], found.x0[:, :, 1:]], dim=2)
+
+
+class _SinglePrecision(nn.Module):
+    """A network whose answer is float32 whatever it computes in: guidance amplifies the rounding of bf16."""
+
+    def __init__(self, network: nn.Module, context: Callable[[], torch.autocast]) -> None:
+        super().__init__()
+        self.network, self.context = network, context
+
+    def forward(self, *inputs: Tensor, **told: Tensor | None) -> Tensor:
+        with self.context():
+            return self.network(*inputs, **told).float()

@@ -6,6 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Gaussians x pictures in one call. Each costs about 100 bytes of projection and, per 16 x 16 tile that it touches, 24
+# bytes while sorting, so that a call stays near 3 GB; gsplat's own indices are 32 bit.
+PAIRS_PER_CALL = 1 << 24
+META = ("radii", "means2d", "depths", "conics", "opacities")
+
 
 def rasterize_gsplat(
     means: Tensor,  # [B, N, 3]
@@ -27,6 +32,8 @@ def rasterize_gsplat(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Colours [B, C, H, W, D(+1)], alphas [B, C, H, W, 1] and meta by gsplat's CUDA kernels.
 
+    All frames and cameras go in one call; more than ``PAIRS_PER_CALL`` Gaussians x pictures go in several.
+
     Raises:
         ModuleNotFoundError: gsplat is not installed.
         ValueError: tensors are not float32.
@@ -40,24 +47,73 @@ def rasterize_gsplat(
 
     if means.dtype != torch.float32:
         raise ValueError(f"gsplat draws float32, means is {means.dtype}; convert it or use backend='reference'")
-    # packed=False: nearly every Gaussian of one object is seen by every camera, and gsplat's packed path
-    # needs contiguous, expanded tensors when there are batch dimensions.
-    pictures, alphas, meta = rasterization(
-        means=means.contiguous(),
-        quats=quats.contiguous(),
-        scales=scales.contiguous(),
-        opacities=opacities.contiguous(),
-        colors=means if colors is None else colors.contiguous(),
-        viewmats=viewmats.contiguous(),
-        Ks=Ks.contiguous(),
-        width=width,
-        height=height,
-        near_plane=near_plane,
-        far_plane=far_plane,
-        radius_clip=radius_clip,
-        eps2d=eps2d,
-        packed=False,
-        render_mode="RGB" if not append_depth else ("D" if colors is None else "RGB+D"),
-        rasterize_mode="antialiased" if antialiased else "classic",
+    (frames, cameras), count = viewmats.shape[:2], means.shape[1]
+    if count == 0:
+        channels = append_depth + (0 if colors is None else colors.shape[-1])
+        return _nothing((frames, cameras, height, width), channels, viewmats)
+    means, quats, scales, opacities = _drawable(means, quats, scales, opacities)
+    mode = "RGB" if not append_depth else ("D" if colors is None else "RGB+D")
+    if colors is None:
+        colors = means  # for depth alone gsplat looks at their shape only
+    cameras_per_call = max(1, min(cameras, PAIRS_PER_CALL // count))
+    frames_per_call = max(1, PAIRS_PER_CALL // (cameras_per_call * count))
+    rows = []
+    for i in range(0, frames, frames_per_call):
+        row = []
+        for j in range(0, cameras, cameras_per_call):
+            b, c = slice(i, i + frames_per_call), slice(j, j + cameras_per_call)
+            pictures, alphas, meta = rasterization(
+                means=means[b].contiguous(),
+                quats=quats[b].contiguous(),
+                scales=scales[b].contiguous(),
+                opacities=opacities[b].contiguous(),
+                colors=(colors[b] if colors.dim() == 3 else colors[b, c]).contiguous(),
+                viewmats=viewmats[b, c].contiguous(),
+                Ks=Ks[b, c].contiguous(),
+                width=width,
+                height=height,
+                near_plane=near_plane,
+                far_plane=far_plane,
+                radius_clip=radius_clip,
+                eps2d=eps2d,
+                # Nearly every Gaussian of one object is seen by every camera, so nothing would be saved by packing.
+                packed=False,
+                render_mode=mode,
+                rasterize_mode="antialiased" if antialiased else "classic",
+            )
+            row.append((pictures, alphas, *(meta[name] for name in META)))
+        rows.append([_joined(parts, 1) for parts in zip(*row)])
+    pictures, alphas, *projected = (_joined(parts, 0) for parts in zip(*rows))
+    return pictures, alphas, dict(zip(META, projected))
+
+
+def _nothing(shape: tuple[int, int, int, int], channels: int, like: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Empty pictures: gsplat divides by the number of Gaussians on the host, which ends the process for none."""
+    sizes = {"radii": (0, 2), "means2d": (0, 2), "depths": (0,), "conics": (0, 3), "opacities": (0,)}
+    meta = {name: like.new_zeros(*shape[:2], *size) for name, size in sizes.items()}
+    meta["radii"] = meta["radii"].int()
+    return like.new_zeros(*shape, channels), like.new_zeros(*shape, 1), meta
+
+
+def _joined(parts: tuple[Tensor, ...], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
+
+
+def _drawable(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor) -> tuple[Tensor, ...]:
+    """The Gaussians with those that have no finite place, size or opacity made invisible.
+
+    CUDA's min(0.999, NaN) is 0.999: gsplat would draw an infinite scale or an opacity of NaN as an opaque wall. A zero
+    quaternion, which gsplat leaves out, means no rotation as in the other back-ends.
+    """
+    finite = opacities.isfinite()
+    for tensor in (means, quats, scales):
+        finite = finite & tensor.isfinite().all(-1)
+    shown = finite[..., None]
+    unturned = (quats == 0).all(-1, keepdim=True) | ~shown
+    identity = quats.new_tensor([1.0, 0.0, 0.0, 0.0])
+    return (
+        torch.where(shown, means, 0.0),
+        torch.where(unturned, identity, quats),
+        torch.where(shown, scales, 1.0),
+        torch.where(finite, opacities, 0.0),
     )
-    return pictures, alphas, {k: meta[k] for k in ("radii", "means2d", "depths", "conics", "opacities")}

@@ -1,12 +1,14 @@
 """Stable Diffusion's VAE behind the autoencoder interface (the paper's latents)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from diffusers import AutoencoderKL
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 class SDAutoencoder(ModelMixin, ConfigMixin):
@@ -20,7 +22,8 @@ class SDAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: C.
         norm_num_groups: Groups of the norms.
         scaling_factor: Latent times this is what the denoiser sees (0.18215 for SD1.5).
-        chunk: Images encoded or decoded at once, which bounds memory.
+        chunk: Images encoded or decoded at once, which bounds memory. Where pictures carry gradient (4D-SDS), chunks
+            are encoded again in the backward pass instead of being kept.
     """
 
     config_name = "config.json"
@@ -62,12 +65,17 @@ class SDAutoencoder(ModelMixin, ConfigMixin):
             [B, V, T, C, H/factor, W/factor].
         """
         pictures = 2 * rgba[:, :, :, :3].flatten(0, 2).to(self.dtype) - 1
-        parts = []
-        for part in pictures.split(self.chunk):
-            posterior = self.vae.encode(part).latent_dist  # type: ignore[union-attr]
-            parts.append(posterior.sample() if self.training else posterior.mode())
-        z = torch.cat(parts) * self.scaling_factor
+        keep = not pictures.requires_grad or len(pictures) <= self.chunk
+        parts = [
+            self._encode(part) if keep else checkpoint(self._encode, part, use_reentrant=False)
+            for part in pictures.split(self.chunk)
+        ]
+        z = torch.cat(cast(list[Tensor], parts)) * self.scaling_factor
         return z.unflatten(0, rgba.shape[:3])
+
+    def _encode(self, pictures: Tensor) -> Tensor:
+        posterior = self.vae.encode(pictures).latent_dist  # type: ignore[union-attr]
+        return posterior.sample() if self.training else posterior.mode()
 
     def decode(self, z: Tensor, reference_rgba: Tensor) -> Tensor:
         """Pictures of latents.
