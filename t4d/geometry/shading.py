@@ -39,9 +39,14 @@ class LightRig:
     back_intensity: float = 0.40
     ambient: float = 0.33
 
-    def irradiance(self, normals: np.ndarray) -> np.ndarray:
-        """Linear light [..., 3] falling on surfaces with unit ``normals`` [..., 3] (world)."""
+    def irradiance(self, normals: np.ndarray, occlusion: np.ndarray | None = None) -> np.ndarray:
+        """Linear light [..., 3] falling on surfaces with unit ``normals`` [..., 3] (world).
+
+        ``occlusion`` [...] in 0..1 is the share of the ambient light that arrives; all of it if None.
+        """
         total = np.full(normals.shape[:-1], self.ambient, np.float64)
+        if occlusion is not None:
+            total *= occlusion
         for direction, intensity in (
             (self.key, self.key_intensity),
             (self.fill, self.fill_intensity),
@@ -51,18 +56,21 @@ class LightRig:
         return np.repeat(total[..., None], 3, axis=-1).astype(np.float32)
 
 
-def shade_vertices(mesh: Mesh, vertices_world: np.ndarray, lights: LightRig | None = None) -> np.ndarray:
+def shade_vertices(
+    mesh: Mesh, vertices_world: np.ndarray, lights: LightRig | None = None, occlusion: np.ndarray | None = None
+) -> np.ndarray:
     """Light arriving at every vertex in one pose.
 
     Args:
         mesh: topology and smoothing.
         vertices_world: [Nv, 3] posed positions, z-up world.
         lights: the default rig of lights if None.
+        occlusion: [Nv] share of the ambient light that arrives (``occlusion.ambient_occlusion``); all of it if None.
 
     Returns:
         [Nv, 3] float32 linear light, to be multiplied with linear surface colour.
     """
-    return (lights or LightRig()).irradiance(mesh.normals(vertices_world))
+    return (lights or LightRig()).irradiance(mesh.normals(vertices_world), occlusion)
 
 
 def _wrapped(index: np.ndarray, size: int, mode: str) -> np.ndarray:

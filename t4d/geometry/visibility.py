@@ -62,6 +62,15 @@ class RayCaster:
         distance = np.where(hit, np.asarray(result["tfar"], np.float64), np.inf)
         return np.where(hit, face, -1), distance
 
+    def blocked(self, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """[N] bool, whether rays (as ``closest`` takes them) hit anything at all; faster than ``closest``."""
+        if len(origins) == 0:
+            return np.zeros(0, bool)
+        local = ((np.asarray(origins, np.float64) - self.centre) / self.size).astype(np.float32)
+        along = (np.asarray(directions, np.float64) / self.size).astype(np.float32)
+        hit = self._scene.run(np.ascontiguousarray(local), np.ascontiguousarray(along), query="OCCLUDED")
+        return np.asarray(hit) >= 0
+
     def barycentrics(self, faces: np.ndarray, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
         """[N, 3] float64 barycentric coordinates where rays meet the planes of triangles (Moeller-Trumbore)."""
         a, b, c = (self.vertices[self.faces[faces, k]] for k in range(3))
