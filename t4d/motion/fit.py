@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from t4d.errors import InputError
 from t4d.geometry.camera import Camera
 from t4d.motion import checkpoint
 from t4d.motion.appearance import Appearance
@@ -132,7 +133,7 @@ def fit_motion(
 
     Raises:
         InputError: clip, cameras, Gaussians and table do not fit each other, the clip has values that are not finite or
-            has an empty mask in frame 0, or the checkpoint is of another fit.
+            has an empty mask in frame 0, the checkpoint is of another fit, or the loss stops being finite.
     """
     check_fit(gaussians, cameras, rgb, mask, iterations, images_per_step, table)
     views, frames = rgb.shape[:2]
@@ -177,13 +178,18 @@ def fit_motion(
         terms = {"color": color, "coverage": coverage}
         loss = lambda_rec * (color + coverage)
         weight = lambda_arap_refine if refining else lambda_arap
-        if weight:
+        if weight and neighbours.shape[1]:  # a single Gaussian has none
             drawn = torch.randint(len(gaussians), (ARAP_SAMPLES,), generator=generator).to(gaussians.means.device)
             terms["arap"] = arap_loss(gaussians.means, moved.means, neighbours, drawn)
             loss = loss + weight * SUM_FORM * terms["arap"]
         if refining and guidance is not None and lambda_sds:
             terms["sds"] = guidance(asset, generator)
             loss = loss + lambda_sds * terms["sds"]
+        if not bool(torch.isfinite(loss)):
+            raise InputError(
+                f"The loss of the motion fit is {float(loss.detach())} in iteration {iteration + 1}, expected a finite "
+                "number; lower its learning rates."
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -267,6 +267,20 @@ def test_a_clip_of_two_frames_and_one_view_fits(scene):
     assert state.frames == (1,) and bool(torch.isfinite(state.asset.at(1).means).all())
 
 
+def test_a_guidance_that_is_not_finite_stops_the_fit_before_it_spoils_the_asset(scene):
+    states = run(scene, iterations=2, refine_iterations=2, guidance=lambda *given: pull_up(*given) * math.inf)
+    next(states)
+    asset = next(states).asset
+    with pytest.raises(InputError, match="in iteration 3"):
+        next(states)
+    assert all(bool(torch.isfinite(value).all()) for value in asset.at(2).state_dict().values())
+
+
+def test_a_single_gaussian_moves(scene):
+    one = scene[0].map(lambda value: value[:1])
+    assert bool(torch.isfinite(last(run((one, *scene[1:]), iterations=2)).asset.at(2).means).all())
+
+
 def test_seed_decides(scene):
     a, b, c = (last(run(scene, iterations=3, seed=seed)).asset.at(2).means for seed in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, c)
