@@ -11,8 +11,8 @@ from t4d.geometry.camera import Camera
 from t4d.motion.feature_table import FeatureTable
 from t4d.motion.visibility import visible_from_depth
 from t4d.splat.gaussians import Gaussians
+from t4d.splat.rasterize import Backend
 
-CHUNK = 8192  # points whose cell weights are held at once
 # Variances below these shares are rounding, not features: of the strongest component, and of the mean square of the
 # values, which float16 carries to about 1e-7.
 LEAST_OF_FIRST, LEAST_OF_SQUARE = 1e-6, 1e-7
@@ -81,14 +81,14 @@ class Projector:
         mean = total / seen.clamp(min=1)[:, None]
         return FeatureTable(mean.permute(2, 0, 1), (seen > 0).T)
 
-    def reproject(self, gaussians: Gaussians, backend: str = "auto") -> FeatureTable:
+    def reproject(self, gaussians: Gaussians, backend: Backend = "auto") -> FeatureTable:
         """Projects moved Gaussians, each frame's centres to that frame's maps, visibility by rendered depth.
 
         Args:
             gaussians: with one batch dimension T.
             backend: of ``rasterize``.
         """
-        visible = visible_from_depth(gaussians, self.cameras, backend=backend)  # type: ignore[arg-type]
+        visible = visible_from_depth(gaussians, self.cameras, backend=backend)
         return self.table(gaussians.means, visible.transpose(0, 1)).to(gaussians.means.device)
 
     def _project(self, means: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +139,7 @@ class Projector:
                 weight, pairs = _moments(places, height, width)
                 for frame in range(frames) if steady else (moment,):
                     first += weight @ cells[view, frame]
-                    second += cells[view, frame].T @ pairs @ cells[view, frame]
+                    second += cells[view, frame].T @ torch.sparse.mm(pairs, cells[view, frame])
                     count += len(places)
         mean = first / max(count, 1)
         covariance = second / max(count, 1) - mean[:, None] * mean
@@ -159,12 +159,23 @@ class Projector:
 
 
 def _moments(places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Sums over points [n, 2] of their bilinear cell weights [hw] and of the weights' outer products [hw, hw]."""
+    """Sums over points [n, 2] of their bilinear cell weights w, [hw], and of w w^T, sparse [hw, hw].
+
+    A point's four cells are neighbours, so the second has at most nine entries a row however many points there are.
+    """
+    cell = ((places.double() + 1) * torch.tensor([width, height]) - 1) / 2
+    low = cell.floor()
+    share = cell - low
+    index, weight = [], []
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x = (low[:, 0] + dx).clamp(0, width - 1)
+        y = (low[:, 1] + dy).clamp(0, height - 1)
+        index.append((y * width + x).long())
+        weight.append((share[:, 0] if dx else 1 - share[:, 0]) * (share[:, 1] if dy else 1 - share[:, 1]))
+    cells, weights = torch.stack(index, 1), torch.stack(weight, 1)  # [n, 4]
     size = height * width
-    one_hot = torch.eye(size).reshape(1, size, height, width)
-    weight, pairs = torch.zeros(size).double(), torch.zeros(size, size).double()
-    for part in places.split(CHUNK):
-        w = F.grid_sample(one_hot, part[None, None], padding_mode="border", align_corners=False)[0, :, 0].double()
-        weight += w.sum(1)
-        pairs += w @ w.T
-    return weight, pairs
+    first = torch.zeros(size).double().index_add_(0, cells.flatten(), weights.flatten())
+    rows, columns = cells[:, :, None].expand(-1, 4, 4), cells[:, None].expand(-1, 4, 4)
+    products = weights[:, :, None] * weights[:, None]
+    entries = torch.stack([rows.flatten(), columns.flatten()])
+    return first, torch.sparse_coo_tensor(entries, products.flatten(), (size, size)).coalesce()

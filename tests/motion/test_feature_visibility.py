@@ -7,6 +7,7 @@ import torch
 from t4d.errors import InputError
 from t4d.geometry.camera import orbit_camera, rig
 from t4d.geometry.mesh import Mesh
+from t4d.geometry.visibility import render_mesh
 from t4d.motion.projection import Projector
 from t4d.motion.visibility import visible_from_depth, visible_from_mesh
 from t4d.splat.binding import bind_gaussians
@@ -113,6 +114,36 @@ def test_reprojection_of_an_object_at_rest_is_its_projection(bound_box):
     later = projector.reproject(stack_gaussians([gaussians, gaussians, moved]))
     torch.testing.assert_close(later.values[:, :2], table.values[:, :2], atol=2e-3, rtol=2e-3)
     assert (later.values[:, 2] - table.values[:, 2]).abs().mean() > 0.1
+
+
+def test_painted_surface_comes_back_at_every_visible_gaussian_of_a_turning_box(bound_box):
+    """Ray-cast maps hold, at each pixel, the rest place of the surface seen there; Gaussians must read their own."""
+    vertices, faces, gaussians = bound_box
+    side = 2 * W
+    cameras, frames = rig(azimuths=(20, 110), width=side, height=side), 3
+    rest = torch.from_numpy(vertices).float()[faces]  # [F, 3, 3]
+    maps, means, visible = torch.zeros(2, frames, 3, side, side), [], []
+    for frame in range(frames):
+        a = 0.5 * frame
+        turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+        posed = vertices @ turn.T + [0, 0.1 * frame, 0]
+        for view, camera in enumerate(cameras):
+            _, face, weights = render_mesh(Mesh(vertices, faces), posed, camera)
+            place = (rest[face.clamp(min=0)] * weights[..., None]).sum(-2)
+            maps[view, frame] = torch.where(face[..., None] >= 0, place, 0.0).permute(2, 0, 1)
+        means.append(gaussians.means @ torch.from_numpy(turn).float().T + torch.tensor([0, 0.1 * frame, 0]))
+        visible.append(visible_from_mesh(posed, faces, means[-1], cameras))
+    table = Projector(maps, cameras, 3).table(torch.stack(means), torch.stack(visible, 1))
+    rows, codes = table.values[table.visible], gaussians.means[:, None].expand(-1, frames, 3)[table.visible]
+    design = torch.cat([codes, torch.ones(len(codes), 1)], 1)
+    # whitening is affine; the outline, where a map's cell mixes object and background, must not decide which
+    solution = torch.linalg.lstsq(design, rows).solution
+    for limit in (0.5, 0.2, 0.1, 0.05):
+        kept = (design @ solution - rows).norm(dim=1) < limit
+        solution = torch.linalg.lstsq(design[kept], rows[kept]).solution
+    error = (design @ solution - rows).norm(dim=1) / 3**0.5
+    assert float(error.median()) < 0.01 and float((error < 0.05).float().mean()) > 0.85
+    assert float(torch.linalg.det(solution[:3]).abs()) > 1
 
 
 def test_cameras_of_two_sizes_are_refused(bound_box):

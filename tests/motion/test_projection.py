@@ -180,14 +180,6 @@ def test_components_are_kept_for_later_projections(scene):
     assert torch.equal(first.values, again.values)
 
 
-def test_the_number_of_points_held_at_once_does_not_matter(scene, monkeypatch):
-    maps, cameras, means, _, visible = scene
-    whole = Projector(maps, cameras, 4).table(means, visible)
-    monkeypatch.setattr("t4d.motion.projection.CHUNK", 7)
-    parts = Projector(maps, cameras, 4).table(means, visible)
-    torch.testing.assert_close(whole.values, parts.values, atol=2e-3, rtol=2e-3)
-
-
 def sheet_camera(shift, width=W, height=H):
     """Looks along -z from z = 3 at a sheet parallel to its picture, so that projection is affine."""
     w2c = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
