@@ -108,6 +108,9 @@ class AppearanceConfig(_Section):
     degree: int = Field(default=0, ge=0, le=3, description="l_max.")
     terms: int = Field(default=5, ge=2, le=32, description="w, cosine terms kept.")
     lr: float = Field(default=2.5e-3, gt=0, le=1, description="Adam learning rate of the coefficients.")
+    start: float = Field(
+        default=0.75, ge=0, le=1, description="Share of the reconstruction before colour changes: motion comes first."
+    )
 
 
 class GuidanceConfig(_Section):

@@ -29,7 +29,7 @@ ARAP_SAMPLES = 512
 GLOBAL_RATE = 10.0  # learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4)
 SCALE_RATE = 1.0
 FEATURE_RATE = 1.0
-DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3}
+DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3, "start": 0.75}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def fit_motion(
             position, rotation and scale (Animate3D: 0.1).
         scales_move: "refine" leaves scales static until the refinement (Animate3D).
         field: options of ``MotionField``: planes, features, levels, hidden, bias, global_transform.
-        appearance: degree and terms of ``Appearance`` and lr, its learning rate; None for static colour.
+        appearance: degree and terms of ``Appearance``; lr, its learning rate; start, the share of the reconstruction
+            before it is trained, for colour can imitate motion that is not found yet. None for static colour.
         lambda_sds: weight lambda_5 of the guidance's loss; 0 switches it off.
         table: diffusion features of the Gaussians (second half of Eq. 6), or None.
         reproject: gives a new table for the asset so far, called every `reproject_every` iterations (0 is never).
@@ -161,6 +162,8 @@ def fit_motion(
             trained = schedule.untrained_time(iteration, plane.resolution[3])
             if trained is not None:
                 plane.hold_time(trained)
+        if asset.appearance is not None and appearance is not None:
+            asset.appearance.requires_grad_(iteration >= appearance["start"] * iterations)
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate * schedule.rate(iteration)
         if reproject is not None and reproject_every and iteration and iteration % reproject_every == 0:

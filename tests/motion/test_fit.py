@@ -179,7 +179,7 @@ EVERYTHING = dict(
     gradient_share=0.5,
     scales_move="refine",
     field=dict(planes=[(12, 3), (20, 5)], features=4, levels=2, hidden=8, bias=False, global_transform=True),
-    appearance=dict(degree=1, terms=3, lr=1e-2),
+    appearance=dict(degree=1, terms=3, lr=1e-2, start=0.5),
     reproject=reprojected,
     reproject_every=4,
     seed=3,
@@ -256,9 +256,14 @@ def test_brightness_over_time_is_recovered(scene):
     lit = rgb * torch.linspace(1, 0.6, T)[:, None, None, None]
     errors = [
         last(run((gaussians, cameras, lit, mask), iterations=60, appearance=appearance)).terms["color"]
-        for appearance in (None, {"degree": 0, "terms": 5, "lr": 0.03})
+        for appearance in (None, {"degree": 0, "terms": 5, "lr": 0.03, "start": 0.25})
     ]
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_colour_waits_for_its_share_of_the_reconstruction(scene):
+    for state in run(scene, iterations=8, appearance={"degree": 0, "terms": 5, "lr": 0.03, "start": 0.5}):
+        assert torch.equal(state.asset.at(2).sh, scene[0].sh) == (state.iteration <= 4), state.iteration
 
 
 def test_a_clip_of_two_frames_and_one_view_fits(scene):
