@@ -41,6 +41,13 @@ COLUMNS = {
 }
 
 
+MAIN = {"truth": ("psnr", "ssim", "share"), "generated": ("fit_psnr", "agreement")}
+COMPARED = {
+    "truth": ("psnr", "ssim", "share", "iou", "delta_5", "color"),
+    "generated": ("fit_psnr", "agreement", "color_drift", "area_drift", "jitter"),
+}
+
+
 def report(plan: Plan, out: Path | None) -> None:
     """Prints the tables of what is finished and writes everything as JSON."""
     store = Store(plan.work)
@@ -51,12 +58,14 @@ def report(plan: Plan, out: Path | None) -> None:
     # Without both bounds no row has a share.
     columns = [c for c in COLUMNS[plan.mode] if all(c.key in figures for figures in records.values())]
     result = summary(records, rows, columns, groups, plan.seeds)
-    for group, cases in groups.items():
-        print(f"\n{group} ({len(cases)} cases, seeds {plan.seeds}): mean [95 % interval]\n")
-        print(markdown(result, columns, group))
-    print("\nPaired differences to full; bold where the interval leaves out zero\n")
-    keys = ("psnr", "share", "ssim", "delta_5", "color") if plan.mode == "truth" else ("fit_psnr", "agreement", "arap")
-    chosen = [column for column in columns if column.key in keys]
+    told = ", ".join(f"{name} {len(cases)}" for name, cases in groups.items())
+    print(f"\nMeans with 95 % intervals over cases ({told}) and seeds {plan.seeds}\n")
+    main = [column for column in columns if column.key in MAIN[plan.mode]]
+    print(markdown(result, main, list(groups)))
+    print("\nFurther measures, all cases\n")
+    print(markdown(result, [column for column in columns if column not in main], ["all"], intervals=False))
+    print("\nPaired differences to full; bold where the interval of three or more cases leaves out zero\n")
+    chosen = [column for column in columns if column.key in COMPARED[plan.mode]]
     print(markdown_differences(result, chosen, list(groups)))
     lines = [line for line in store.read().values() if line["key"] in plan.keys()]
     zero = [value for line in lines for value in line.get("frame_zero", {}).values()]

@@ -80,19 +80,23 @@ def summary(
     return out
 
 
-def markdown(result: Mapping[str, Any], columns: Sequence[Column], group: str) -> str:
-    """Means of one group of cases: a row per variant, mean [low, high] per measure."""
-    lines = ["| row | " + " | ".join(column.title for column in columns) + " | fits |"]
-    lines.append("| --- |" + " --- |" * (len(columns) + 1))
+def markdown(
+    result: Mapping[str, Any], columns: Sequence[Column], groups: Sequence[str], intervals: bool = True
+) -> str:
+    """Means by row, measure and group of cases, with their intervals or without."""
+    heads = _heads(columns, groups)
+    lines = ["| row | " + " | ".join(heads) + " | fits |", "| --- |" + " --- |" * (len(heads) + 1)]
     for row, cells in result.items():
-        texts = [_text(cells[column.key].get(group), column) for column in columns]
+        texts = [
+            _text(cells[column.key].get(group), column, intervals=intervals) for column in columns for group in groups
+        ]
         lines.append(f"| {row} | " + " | ".join(texts) + f" | {cells['fits']} |")
     return "\n".join(lines)
 
 
 def markdown_differences(result: Mapping[str, Any], columns: Sequence[Column], groups: Sequence[str]) -> str:
-    """Paired differences to "full": an interval that leaves out zero is set in bold."""
-    heads = [f"{column.title}, {group}" for column in columns for group in groups]
+    """Paired differences to "full"; bold where the interval of at least three cases leaves out zero."""
+    heads = _heads(columns, groups)
     lines = ["| row minus full | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for row, cells in result.items():
         if row == "full":
@@ -102,16 +106,22 @@ def markdown_differences(result: Mapping[str, Any], columns: Sequence[Column], g
             for group in groups:
                 cell = cells[column.key].get(group, {}).get("minus_full")
                 text = _text(cell, column, sign=True)
-                if cell is not None and Interval(cell["mean"], cell["low"], cell["high"]).excludes_zero():
+                if cell and cell["cases"] >= 3 and Interval(cell["mean"], cell["low"], cell["high"]).excludes_zero():
                     text = f"**{text}**"
                 texts.append(text)
         lines.append(f"| {row} | " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
 
-def _text(cell: Mapping[str, float] | None, column: Column, sign: bool = False) -> str:
+def _heads(columns: Sequence[Column], groups: Sequence[str]) -> list[str]:
+    return [column.title + (f" {group}" if len(groups) > 1 else "") for column in columns for group in groups]
+
+
+def _text(cell: Mapping[str, float] | None, column: Column, sign: bool = False, intervals: bool = True) -> str:
     if cell is None:
         return "-"
     mark, digits, scale = "+" if sign else "", column.digits, column.scale
     mean, low, high = (scale * cell[name] for name in ("mean", "low", "high"))
+    if not intervals:
+        return f"{mean:{mark}.{digits}f}"
     return f"{mean:{mark}.{digits}f} [{low:{mark}.{digits}f}, {high:{mark}.{digits}f}]"

@@ -47,6 +47,16 @@ def _drawn(moved: Gaussians, camera: Camera) -> Tensor:
     return render_gaussians(moved, [camera])[:, 0, :3].clamp(0, 1)
 
 
+def cropped(pictures: Tensor, margin: int = 3) -> Tensor:
+    """Pictures [R, T, 3, H, W] cut to what is not background in any of the first row (truth or clip)."""
+    shown = ((pictures[0] - 0.5).abs() > 0.02).any(0).any(0)  # [H, W]
+    if not bool(shown.any()):
+        return pictures
+    rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
+    top, left = max(0, int(rows.min()) - margin), max(0, int(columns.min()) - margin)
+    return pictures[..., top : int(rows.max()) + margin + 1, left : int(columns.max()) + margin + 1]
+
+
 def main() -> None:
     """Writes one PNG per case and seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,7 +70,8 @@ def main() -> None:
         for case in plan.cases:
             shown = sheet(plan, store, model, case, seed, arguments.view)
             path = folder / f"{case.name}-{seed}.png"
-            write_contact_sheet(path, torch.stack(list(shown.values())), max_frames=8, view_labels=list(shown))
+            pictures = cropped(torch.stack(list(shown.values())))
+            write_contact_sheet(path, pictures, max_frames=8, view_labels=list(shown), min_tile=160)
             print(f"{path}: {', '.join(shown)}")
 
 

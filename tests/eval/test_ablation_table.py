@@ -53,9 +53,13 @@ def test_unfinished_seeds_are_left_out_of_rows_and_pairs():
 
 def test_printed_tables():
     result = summary(RECORDS, ["full", "other"], COLUMNS, GROUPS, SEEDS)
-    table = markdown(result, COLUMNS, "near").splitlines()
+    table = markdown(result, COLUMNS, ["near"]).splitlines()
     assert len(table) == 4 and len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| full | 20.50 [20.00, 21.00] | 5.0 [5.0, 5.0] | 6 |")
+    plain = markdown(result, COLUMNS, ["near", "far"], intervals=False).splitlines()
+    assert plain[0] == "| row | PSNR dB near | PSNR dB far | distance, % near | distance, % far | fits |"
+    assert plain[3] == "| other | 19.50 | 21.00 | 6.0 | 6.0 | 6 |"
+    assert "**" not in markdown_differences(result, COLUMNS, ["near"])  # one case says nothing about others
     differences = markdown_differences(result, COLUMNS, ["all"])
     assert "| other | **-1.00 [-1.00, -1.00]** | **+1.0 [+1.0, +1.0]** |" in differences
     assert "full |" not in differences.splitlines()[2]
