@@ -178,4 +178,5 @@ def _moments(places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     rows, columns = cells[:, :, None].expand(-1, 4, 4), cells[:, None].expand(-1, 4, 4)
     products = weights[:, :, None] * weights[:, None]
     entries = torch.stack([rows.flatten(), columns.flatten()])
-    return first, torch.sparse_coo_tensor(entries, products.flatten(), (size, size)).coalesce()
+    with torch.sparse.check_sparse_tensor_invariants(True):
+        return first, torch.sparse_coo_tensor(entries, products.flatten(), (size, size)).coalesce()
