@@ -5,11 +5,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from t4d.config import Config, preset_names, variant_names
@@ -25,6 +26,13 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+BOUNDS = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "multiple_of": "a multiple of",
+    "min_length": "length at least",
+}
 BAR = "{desc} |{bar}| {n:.0f}% [{elapsed}<{postfix}]"
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 Preset = Annotated[str, typer.Option(help=f"{', '.join(preset_names())}, or a YAML file.")]
@@ -84,6 +92,37 @@ def fit(
 
 
 @app.command()
+def prepare(
+    file: Annotated[Path, typer.Argument(help="Object file: .glb, .gltf, .obj or .ply.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .glb to write.")],
+    samples: Annotated[int, typer.Option(help="Rays a vertex, 1 to 4096.")] = 64,
+    vertices: Annotated[int, typer.Option(help="Most vertices of the result.")] = 30_000,
+    cycles: Annotated[
+        bool, typer.Option(help="Let Blender's Cycles compute the light; needs the package bpy.")
+    ] = False,
+    up: Annotated[str | None, typer.Option(help="The file's up axis, y or z; its format's where not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the rays.")] = 0,
+) -> None:
+    """Bake textures and light (soft shadows, ambient occlusion) into the vertex colours of a new .glb.
+
+    The preparation of the paper's Sketchfab28 objects. Animating needs none: it lights and samples the file itself.
+    """
+    _threads(1)
+    from t4d.bake import bake_file
+
+    notes: tuple[str, ...] = ()
+    with tqdm(total=100, unit="%", bar_format=BAR) as bar:
+        for step in bake_file(file, out, samples=samples, seed=seed, cycles=cycles, vertices=vertices, up=up):
+            bar.set_description_str(step.message, refresh=False)
+            bar.n = 100 * step.fraction
+            bar.refresh()
+            notes = step.notes or notes
+    for note in notes:
+        print(note, file=sys.stderr)
+    print(out)
+
+
+@app.command()
 def config(preset: Preset = "mini", variant: Variant = "full", overrides: Overrides = None) -> None:
     """Print the resolved configuration and the bounds of every setting."""
     resolved = Config.load(preset, overrides, variant)
@@ -99,17 +138,30 @@ def _settings(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, str, 
         if isinstance(value, BaseModel):
             yield from _settings(value, f"{name}.")
             continue
-        yield name, field.description or "", ", ".join(str(part) for part in field.metadata)
+        yield name, field.description or "", _bounds(field)
         if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             yield from _settings(value[0], f"{name}[].")
 
 
+def _bounds(field: FieldInfo) -> str:
+    """What a setting may be, in words: "1 to 200", "above 0", "one of a, b"."""
+    if get_origin(field.annotation) is Literal:
+        return f"One of {', '.join(str(choice) for choice in get_args(field.annotation))}."
+    found = {key: getattr(part, key) for part in field.metadata for key in BOUNDS if hasattr(part, key)}
+    said = ", ".join(f"{word} {found[key]:,}" for key, word in BOUNDS.items() if key in found)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
 def _config(preset: str, variant: str, overrides: list[str] | None, seed: int | None) -> Config:
     resolved = Config.load(preset, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])], variant)
-    # Before torch and numba are imported: both read these once.
-    os.environ.setdefault("OMP_NUM_THREADS", str(resolved.threads))
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(resolved.threads))
+    _threads(resolved.threads)
     return resolved
+
+
+def _threads(count: int) -> None:
+    """Before torch and numba are imported: both read these once."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(count))
 
 
 class _Interrupt:

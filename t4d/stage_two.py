@@ -114,7 +114,12 @@ def guided(settings: StageTwoConfig) -> bool:
 
 def _guidance(prompt: str, weights: Weights, config: Config) -> VideoGuidance:
     options = config.stage2.guidance.model_dump(exclude={"lambda_sds"})
-    return VideoGuidance(weights.model, prompt, backend=config.splat.backend, **options)
+    guidance = VideoGuidance(weights.model, prompt, backend=config.splat.backend, **options)
+    # A size that the model cannot take is refused now, not after the reconstruction.
+    side = config.stage2.guidance.size
+    with torch.no_grad():
+        weights.model.autoencoder.condition(torch.full((1, 1, 4, side, side), 0.5, device=weights.device))
+    return guidance
 
 
 def _features_of(

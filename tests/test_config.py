@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from t4d.config import Config, preset_names, variant_names
+from t4d.config import Config, preset_names, variant_descriptions, variant_names
 from t4d.errors import InputError
 
 
@@ -53,3 +53,11 @@ def test_every_setting_is_described():
     for section in Config.model_fields.values():
         fields = getattr(section.annotation, "model_fields", {"": section})
         assert all(field.description for field in fields.values())
+
+
+def test_nested_overrides_and_bounds():
+    changed = Config.load("mini", ["stage2.guidance.scale=3", "stage2.field.planes=[{space: 20, time: 4}]"])
+    assert changed.stage2.guidance.scale == 3 and changed.stage2.field.planes[0].time == 4
+    with pytest.raises(InputError, match=r"stage2\.features\.width"):
+        Config.load("mini", ["stage2.features.width=0"])
+    assert set(variant_descriptions()) == set(variant_names()) and all(variant_descriptions().values())

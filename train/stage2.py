@@ -1,0 +1,99 @@
+"""Stage Two over a folder: fits every object of it through the same generator as the command line.
+
+    accelerate launch train/stage2.py FOLDER --out RUNS [--preset mini] [--variant full] [section.key=value ...]
+
+An object FOLDER/NAME.glb (.gltf, .obj, .ply) is fitted to the clip beside it, NAME/ or NAME.safetensors, where there is
+one (`t4d.clip_folder`), else to a generated one. Its sentence is that of prompts.json, {"NAME": "..."}, else --prompt.
+Each goes to RUNS/NAME with log.jsonl of its fit; RUNS/.stages is shared. Called again it takes what is finished from
+there and goes on inside what is not. The objects are split over accelerate's processes (on CPUs: torchrun).
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
+
+import torch
+from accelerate import PartialState
+from pydantic import TypeAdapter, ValidationError
+
+from t4d.config import Config
+from t4d.errors import InputError
+from t4d.geometry.object3d import SUFFIXES
+
+if TYPE_CHECKING:
+    from t4d.pipeline import AnimateRequest
+
+
+def objects(folder: Path) -> list[Path]:
+    """The object files of a folder by name; two of one name would share a run folder and are refused."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
+    names = [path.stem for path in found]
+    double = [name for name in names if names.count(name) > 1]
+    if double or not found:
+        what = f"two objects called {double[0]}" if double else f"no object file ({', '.join(SUFFIXES)})"
+        raise InputError(f"{folder.name} holds {what}; give a folder of objects with different names.")
+    return found
+
+
+def read_prompts(folder: Path) -> dict[str, str]:
+    """Sentences by object name; empty without a prompts.json."""
+    path = folder / "prompts.json"
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(path.read_bytes()) if path.is_file() else {}
+    except ValidationError as error:
+        raise InputError(f'{path.name} cannot be used; expected {{"NAME": "sentence", ...}}.') from error
+
+
+def run(job: "AnimateRequest") -> str:
+    """Runs one job and returns how it ended; log.jsonl gets a line at every twentieth of it."""
+    from t4d.pipeline import animate
+
+    job.out.mkdir(parents=True, exist_ok=True)
+    began, shown = time.time(), ("", -1)
+    with (job.out / "log.jsonl").open("a") as log:
+        try:
+            for progress in animate(job):
+                if (now := (progress.stage, int(progress.fraction * 20))) != shown:
+                    shown = now
+                    row = {"seconds": round(time.time() - began, 1), "stage": now[0], "message": progress.message}
+                    print(json.dumps(row), file=log, flush=True)
+        except InputError as error:
+            return f"refused: {error}"
+    return "done"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", default="mini")
+    parser.add_argument("--variant", default="full")
+    parser.add_argument("--prompt", default="it is moving", help="for objects that prompts.json does not name")
+    parser.add_argument("overrides", nargs="*", help="section.key=value, for example stage2.iterations=100")
+    args, state = parser.parse_intermixed_args(), PartialState(cpu=not torch.cuda.is_available())
+    gpu = [f"device={state.device}"] if torch.cuda.is_available() else []
+    try:
+        config = Config.load(args.preset, [*gpu, *args.overrides], args.variant)
+        found, prompts = objects(args.folder), read_prompts(args.folder)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(config.threads))  # before it is imported
+    from t4d.pipeline import AnimateRequest
+
+    with state.split_between_processes([path.name for path in found]) as mine:
+        for path in (args.folder / str(name) for name in mine):
+            clip = next((c for c in (path.with_suffix(""), path.with_suffix(".safetensors")) if c.exists()), None)
+            prompt = str(prompts.get(path.stem, args.prompt))
+            ended = run(AnimateRequest(path, prompt, args.out / path.stem, config, args.out / ".stages", clip))
+            print(f"{path.name}: {ended} (process {state.process_index} of {state.num_processes})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
