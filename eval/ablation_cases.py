@@ -14,8 +14,8 @@ TRUTH_ROWS = (
     "untrained_features",
     "random_features",
 )
-#: Rows without a fit: truth poses and light; truth poses in the light of frame 0; the unmoved object.
-BOUNDS = ("oracle", "oracle_first_light", "static")
+#: Rows without a fit, by mode: truth poses and light; truth poses in the light of frame 0; the unmoved object.
+BOUNDS = {"truth": ("oracle", "oracle_first_light", "static"), "generated": ("static",)}
 GENERATED_ROWS = ("full", "no_diffusion_features", "no_4dsh", "no_arap", "no_sds")
 
 

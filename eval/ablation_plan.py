@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from eval.ablation_cases import BOUNDS, GENERATED_CASES, GENERATED_ROWS, TRUTH_CASES, TRUTH_ROWS
-from eval.ablation_store import Store, digest
+from eval.ablation_store import Store, digest, source_digest
 from t4d.config import Config
 from t4d.diffusion.model import VideoModel
 from t4d.metrics.motion import share_of_gap
@@ -26,6 +26,7 @@ class Plan:
     Attributes:
         mode: "truth" or "generated".
         cases, rows, seeds: of the table.
+        bounds: rows that are not fits.
         configs: configuration of each row that is a fit.
         base: configuration of "full".
     """
@@ -39,12 +40,12 @@ class Plan:
         wanted = arguments.cases.split(",") if arguments.cases else [""]
         self.cases = [case for case in every if any(name in case.name for name in wanted)]
         fits = TRUTH_ROWS if self.mode == "truth" else GENERATED_ROWS
-        self.rows = arguments.rows.split(",") if arguments.rows else [*fits, *(BOUNDS if self.mode == "truth" else ())]
+        self.bounds = BOUNDS[self.mode]
+        self.rows = arguments.rows.split(",") if arguments.rows else [*fits, *self.bounds]
         self.seeds = [int(seed) for seed in arguments.seeds.split(",")]
         self.overrides = [*PROTOCOL, *arguments.set]
-        self.configs = {
-            row: Config.load(arguments.preset, self.overrides, variant=row) for row in self.rows if row not in BOUNDS
-        }
+        fitted = [row for row in self.rows if row not in self.bounds]
+        self.configs = {row: Config.load(arguments.preset, self.overrides, variant=row) for row in fitted}
         self.base = Config.load(arguments.preset, self.overrides)
         self.model_sha256 = VideoModel.load(self.base.stage1.weights).sha256
 
@@ -52,11 +53,15 @@ class Plan:
         """Name of one fit: what, on what, and a digest of how."""
         config = self.configs.get(row, self.base)
         how = config.model_dump(mode="json", include={"geometry", "splat", "stage1", "stage2"})
-        if row in BOUNDS:
+        if row in self.bounds:
             how.pop("stage2")
         else:
             how["model"] = self.model_sha256
         return f"{self.mode}/{row}/{case}/{seed}/{digest(how)}"
+
+    def source(self, row: str) -> str:
+        """Digest of the code a row's figures come from."""
+        return source_digest(("splat",) if row in self.bounds else ("motion", "splat"))
 
     def asset(self, row: str, case: str, seed: int) -> Path:
         """Where the moving object of a fit is kept."""
@@ -66,7 +71,7 @@ class Plan:
         """Finished figures by (row, case, seed), with the share of the gap where static and oracle are known."""
         lines = store.read()
         found = {}
-        for row in dict.fromkeys([*self.rows, *(BOUNDS if self.mode == "truth" else ())]):
+        for row in dict.fromkeys([*self.rows, *self.bounds]):
             for case in self.cases:
                 for seed in self.seeds:
                     if (line := lines.get(self.key(row, case.name, seed))) is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from eval.ablation_plan import Plan
-from eval.ablation_store import Store, source_digest
+from eval.ablation_store import Store
 from eval.ablation_table import Column, markdown, markdown_differences, summary
 from eval.stage2_truth import processor
 
@@ -70,7 +70,8 @@ def report(plan: Plan, out: Path | None) -> None:
     lines = [line for line in store.read().values() if line["key"] in plan.keys()]
     zero = [value for line in lines for value in line.get("frame_zero", {}).values()]
     print(f"\nLargest difference of frame 0 from the static object over {len(lines)} lines: {max(zero, default=0.0)}")
-    stale = sum(line["source"] != source_digest() for line in lines)
+    now = {row: plan.source(row) for row in plan.rows}
+    stale = sum(line["source"] != now[line["row"]] for line in lines)
     if stale:
         print(f"{stale} of {len(lines)} lines were made by other code of t4d/motion or t4d/splat than is here now")
     if out is None:

@@ -23,7 +23,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def source_digest(folders: tuple[str, ...] = ("motion", "splat")) -> str:
+def source_digest(folders: tuple[str, ...]) -> str:
     """Digest of what the code of some folders of the package does: comments, docstrings and layout left out."""
     texts = []
     for folder in folders:

@@ -14,8 +14,8 @@ of frame 0. Judged at eight held-out views (azimuths 45/135/225/315, elevations 
 Gaussians by the truth, "oracle_first_light" poses them in the colours of frame 0, "static" leaves them unmoved.
 share = (static - fit) / (static - oracle) in squared error.
 
-generated: clips that the network makes of four objects it was not trained on: see
-``eval.stage2_judge.judge_generated``.
+generated: clips that the network makes of four objects it was not trained on, one clip for all seeds: see
+``eval.stage2_judge.judge_generated``. "static" is the unmoved object held against the clip.
 
 Seeds draw the Gaussians, the fit, the features' noise and 4D-SDS. Intervals: 95 %, two-way cluster bootstrap over cases
 and seeds, of means and of paired differences to "full" (same case, same seed).
@@ -30,16 +30,16 @@ from typing import Any
 
 import torch
 
-from eval.ablation_cases import BOUNDS
 from eval.ablation_plan import Plan, arguments_of
 from eval.ablation_report import report
-from eval.ablation_store import Store, source_digest
+from eval.ablation_store import Store
 from eval.stage2_fit import fit_scene
 from eval.stage2_judge import frame_zero_difference, judge_generated, judge_truth, moving
 from eval.stage2_scene import Scene, TruthScene, generated_scene, truth_scene
 from t4d.diffusion.model import VideoModel
 from t4d.errors import InputError
 from t4d.paths import REPO
+from t4d.splat.gaussians import Gaussians, stack_gaussians
 
 
 def work(plan: Plan) -> None:
@@ -51,7 +51,7 @@ def work(plan: Plan) -> None:
         for case in plan.cases:
             scene: TruthScene | Scene | None = None
             # Static and oracle first: they cost little and every share needs them.
-            for row in sorted(plan.rows, key=lambda row: row not in BOUNDS):
+            for row in sorted(plan.rows, key=lambda row: row not in plan.bounds):
                 key = plan.key(row, case.name, seed)
                 with store.claim(key) as free:
                     if not free:
@@ -80,27 +80,33 @@ def _one(
     plan: Plan, store: Store, model: VideoModel, scene: TruthScene | Scene, row: str, case: str, seed: int
 ) -> dict[str, Any]:
     """The record of one fit (or bound): figures, frame-0 difference, cost."""
-    record: dict[str, Any] = {"commit": _commit(), "source": source_digest()}
-    if isinstance(scene, TruthScene) and row in BOUNDS:
-        bound = scene.bound
-        moved = {"oracle": bound.oracle, "oracle_first_light": bound.posed_in_first_light(), "static": bound.still()}[
-            row
-        ]
-        return {**record, "figures": {**judge_truth(scene, moved), "cpu_seconds": 0.0}}
+    record: dict[str, Any] = {"commit": _commit(), "source": plan.source(row)}
     seen = scene.scene if isinstance(scene, TruthScene) else scene
+    if row in plan.bounds:
+        return {**record, "figures": {**_judge(scene, _bound(scene, row)), "cpu_seconds": 0.0}}
     fitted = fit_scene(store, model, seen, plan.configs[row])
-    moved = moving(fitted.asset)
-    figures = judge_truth(scene, moved) if isinstance(scene, TruthScene) else judge_generated(scene, moved)
     path = plan.asset(row, case, seed)
     path.parent.mkdir(exist_ok=True)
     fitted.asset.save(path)
     return {
         **record,
-        "figures": {**figures, "cpu_seconds": fitted.cpu_seconds},
+        "figures": {**_judge(scene, moving(fitted.asset)), "cpu_seconds": fitted.cpu_seconds},
         "frame_zero": frame_zero_difference(seen.gaussians, fitted.asset),
         "terms": fitted.terms,
         "wall_seconds": fitted.wall_seconds,
     }
+
+
+def _judge(scene: TruthScene | Scene, moved: Gaussians) -> dict[str, float]:
+    return judge_truth(scene, moved) if isinstance(scene, TruthScene) else judge_generated(scene, moved)
+
+
+def _bound(scene: TruthScene | Scene, row: str) -> Gaussians:
+    """The moving object [T] of a row that is not a fit."""
+    if isinstance(scene, Scene):
+        return stack_gaussians([scene.gaussians] * scene.rgb.shape[1])
+    bound = scene.bound
+    return {"oracle": bound.oracle, "oracle_first_light": bound.posed_in_first_light(), "static": bound.still()}[row]
 
 
 def _commit() -> str:
