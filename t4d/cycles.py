@@ -27,18 +27,20 @@ def require_bpy() -> Any:
     return bpy
 
 
-def cycles_light(fine: FineMesh, lights: LightRig, samples: int, seed: int) -> np.ndarray:
-    """Light on the vertices of a still object, computed by Cycles with three bounces between diffuse surfaces.
+def cycles_light(fine: FineMesh, lights: LightRig, samples: int, seed: int, bounces: int = 3) -> np.ndarray:
+    """Light on the vertices of a still object, computed by Cycles.
 
     The same lamps as `LightRig`, in Blender's units: a sun of strength pi I gives a white surface that faces it the
     radiance I; a world of strength A is the ambient light. Both of Cycles' diffuse passes are baked without the
-    surface's own colour, so the result is multiplied with textures later as `baked_light.light_steps`' is.
+    surface's own colour, so the result is multiplied with textures later as `baked_light.light_steps`' is. Cycles looks
+    at the vertices themselves, so one that sticks inside another part comes out black.
 
     Args:
         fine: the mesh in the world, z up, split finely enough for shadows.
         lights: the lights.
         samples: of Cycles.
         seed: of Cycles.
+        bounces: between diffuse surfaces; 0 is what `light_steps` computes.
 
     Returns:
         [Nv, 3] float32 linear light.
@@ -54,7 +56,7 @@ def cycles_light(fine: FineMesh, lights: LightRig, samples: int, seed: int) -> n
     scene.cycles.samples = samples
     scene.cycles.seed = seed
     scene.cycles.use_denoising = False
-    scene.cycles.diffuse_bounces = 3
+    scene.cycles.diffuse_bounces = bounces
     _add_lights(bpy, scene, lights)
     thing = _add_object(bpy, scene, fine)
     bake = scene.render.bake
@@ -104,7 +106,7 @@ def _add_object(bpy: Any, scene: Any, fine: FineMesh) -> Any:
     corner = np.zeros(count, np.int64)
     corner[mesh.faces.reshape(-1)] = np.arange(mesh.faces.size)
     rgba = surface_rgba_linear(mesh, corner // 3, np.eye(3)[corner % 3])
-    color = data.color_attributes.new("color", "FLOAT_COLOR", "POINT")
+    color = data.color_attributes.new("albedo", "FLOAT_COLOR", "POINT")  # "color" would be the whole object's
     color.data.foreach_set("color", np.ascontiguousarray(rgba, np.float32).reshape(-1))
     data.color_attributes.active_color = data.color_attributes.new("light", "FLOAT_COLOR", "POINT")
     material = bpy.data.materials.new("surface")
@@ -114,7 +116,7 @@ def _add_object(bpy: Any, scene: Any, fine: FineMesh) -> Any:
     output, diffuse, attribute = (
         nodes.new(kind) for kind in ("ShaderNodeOutputMaterial", "ShaderNodeBsdfDiffuse", "ShaderNodeAttribute")
     )
-    attribute.attribute_name = "color"
+    attribute.attribute_name = "albedo"
     links.new(attribute.outputs["Color"], diffuse.inputs["Color"])
     links.new(diffuse.outputs["BSDF"], output.inputs["Surface"])
     data.materials.append(material)

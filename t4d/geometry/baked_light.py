@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from t4d.geometry.fine_mesh import FineMesh
-from t4d.geometry.occlusion import R2, blocked_share, frames, gather, occluder, two_sided
+from t4d.geometry.occlusion import R2, blocked_share, frames, gather, occluder, open_share
 from t4d.geometry.shading import LightRig
 from t4d.geometry.visibility import REACH, RayCaster
 
@@ -55,7 +55,7 @@ def light_at(
     Args:
         caster: what is in the way; None for nothing.
         points: [N, 3] on a surface, world.
-        normals: [N, 3] unit normals of its triangles; rays start on that side, or on the back where that is more open.
+        normals: [N, 3] unit normals of its triangles; rays start on that side.
         shading_normals: [N, 3] unit; Lambert's law is about these.
         lights: the lights, in the world.
         samples: rays to the sky a point; a quarter as many go to each lamp.
@@ -66,12 +66,9 @@ def light_at(
         [N] float64, grey; ``LightRig.irradiance`` of the shading normals where nothing is hidden and the lamps are
         small.
     """
-    share, back = np.ones(len(points)), np.zeros(len(points), bool)
+    total = np.full(len(points), lights.ambient)
     if caster is not None:
-        share, back = two_sided(caster, points, normals, samples, rng)
-    side = np.where(back, -1.0, 1.0)[:, None]
-    normals, shading_normals = side * normals, side * shading_normals
-    total = lights.ambient * share
+        total *= open_share(caster, points, normals, samples, rng)
     rays = max(4, round(SUN_SHARE * samples))
     for axis, intensity in (
         (lights.key, lights.key_intensity),

@@ -6,6 +6,7 @@ import numpy as np
 
 from t4d.geometry.mesh import Mesh
 from t4d.geometry.subdivide import Surface
+from t4d.geometry.winding import faced_outward
 
 LONGEST = 0.03  # edge, in diagonals of the object, that still carries light (shadows, occlusion) smoothly
 LIGHT_SHARE = 0.35  # of the vertex budget that may be spent on even splitting for the light
@@ -54,6 +55,7 @@ def split_for_light(mesh: Mesh, vertices: np.ndarray, budget: int) -> FineMesh:
     Returns:
         The finer mesh.
     """
+    mesh = faced_outward(mesh, vertices)
     surface = as_surface(mesh, vertices, mesh.normals(vertices), np.zeros((len(mesh.vertices), 3)))
     diagonal = float(np.linalg.norm(np.ptp(np.asarray(vertices, np.float64), axis=0)))
     allowed = int(LIGHT_SHARE * budget)

@@ -9,10 +9,9 @@ from t4d.geometry.mesh import Mesh
 from t4d.geometry.shading import surface_alpha
 from t4d.geometry.vertex_fit import POINTS, fit_to_vertices
 from t4d.geometry.visibility import REACH, RayCaster
+from t4d.geometry.winding import faced_outward
 
 CHUNK = 400_000  # rays at once
-# Surface whose front sees less of the sky than this may be wound inside out: its back is asked too.
-NEARLY_CLOSED = 0.25
 RIDGE = 0.05  # of the fit to the vertices: rays are noisy, so it leans on their mean
 # The plastic number's powers: the two-dimensional low-discrepancy sequence of least known dispersion (Roberts, 2018).
 R2 = np.array([0.7548776662466927, 0.5698402909980532])
@@ -103,22 +102,6 @@ def occluder(mesh: Mesh, vertices: np.ndarray) -> RayCaster | None:
     return RayCaster(vertices, mesh.faces[solid]) if solid.any() else None
 
 
-def two_sided(
-    caster: RayCaster, points: np.ndarray, normals: np.ndarray, samples: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """``open_share`` of the more open side of a surface, and whether that is the back, [N] each.
-
-    Both sides are drawn alike, and files are wound inside out now and then; their visible side must not be black.
-    """
-    share = open_share(caster, points, normals, samples, rng)
-    back = np.zeros(len(share), bool)
-    doubtful = np.flatnonzero(share < NEARLY_CLOSED)
-    behind = open_share(caster, points[doubtful], -normals[doubtful], samples, rng)
-    back[doubtful] = behind > share[doubtful]
-    share[doubtful] = np.maximum(share[doubtful], behind)
-    return share, back
-
-
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 
 
@@ -175,7 +158,7 @@ def ambient_occlusion(mesh: Mesh, vertices: np.ndarray, samples: int = 64, seed:
     """How much of an even sky each vertex sees in one pose.
 
     Rays start at points within the triangles and the result is fitted to the vertices, so that the interpolated value
-    is right on the triangles. Of a surface open on both sides the more open one counts (``two_sided``).
+    is right on the triangles. Closed parts that are wound inside out are turned first (``faced_outward``).
 
     Args:
         mesh: topology, smoothing (vertices that share a normal share the result) and transparency.
@@ -193,6 +176,8 @@ def ambient_occlusion(mesh: Mesh, vertices: np.ndarray, samples: int = 64, seed:
     def sky(
         points: np.ndarray, normals: np.ndarray, _f: np.ndarray, _b: np.ndarray, rays: int, rng: np.random.Generator
     ) -> np.ndarray:
-        return two_sided(caster, points, normals, rays, rng)[0]
+        return open_share(caster, points, normals, rays, rng)
 
-    return np.minimum(drain(gather(mesh, vertices, samples, seed, sky)), 1.0).astype(np.float32)
+    return np.minimum(drain(gather(faced_outward(mesh, vertices), vertices, samples, seed, sky)), 1.0).astype(
+        np.float32
+    )

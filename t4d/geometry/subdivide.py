@@ -85,10 +85,11 @@ class Surface:
         middle[cut] = len(self.values) + index.reshape(-1)
         place = np.empty(len(pairs), np.int64)
         place[index.reshape(-1)] = int(self.place.max()) + 1 + sides[cut]
-        faces, origin = _cut(corners, middle, self.origin)
+        whole = ~cut[:, 0]
+        faces, origin = _cut(np.where(whole[:, None], self.faces, corners), middle, self.origin)
         values = np.concatenate([self.values, 0.5 * (self.values[pairs[:, 0]] + self.values[pairs[:, 1]])])
         joined = np.concatenate([self.place, place])
-        return Surface(faces, values, np.unique(joined, return_inverse=True)[1].reshape(-1), origin), ~cut[:, 0]
+        return Surface(faces, values, np.unique(joined, return_inverse=True)[1].reshape(-1), origin), whole
 
 
 def _cut(corners: np.ndarray, middle: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
