@@ -54,9 +54,9 @@ def features(folder: Path, prepared: Path, clip: Path, prompt: str, weights: Wei
         vertices, faces = surface["vertices"].numpy(), surface["faces"].numpy()
         visible = visible_from_mesh(vertices, faces, gaussians.means, shown.cameras)
     else:
-        visible = visible_from_depth(gaussians, shown.cameras, backend=config.splat.backend)
+        visible = visible_from_depth(gaussians.to(device_of(config)), shown.cameras, backend=config.splat.backend)
     table = Projector(maps, shown.cameras, settings.width).table(gaussians.means, visible)
-    tensors = {"maps": maps, "visible": visible, **{f"table.{k}": v for k, v in table.state_dict().items()}}
+    tensors = {"maps": maps, "visible": visible.cpu(), **{f"table.{k}": v for k, v in table.state_dict().items()}}
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / FEATURES)
     weights.describe(folder)
     yield Step(1.0, "Features ready")
