@@ -22,7 +22,8 @@ class VideoGuidance:
 
     One call draws one rig, one time and one noise, renders the asset's frames, encodes them with gradient and asks the
     denoiser once (without gradient) what the clean latents should have been. Frame 0 is the condition: it is given
-    clean and has no loss.
+    clean and has no loss. Autoencoders with a posterior give its mean, so that the caller's generator stays the only
+    source of chance.
 
     Row k of every tensor is frame k of the list that ``frames_of`` gives. (In Animate3D's refinement the frames of the
     random-camera batch start at 0 while those of the losses start at 1, so that frame T-1 is left out: off by one. Here
@@ -76,6 +77,8 @@ class VideoGuidance:
             )
         for part in model.parts.values():
             part.requires_grad_(False).eval()
+        with torch.no_grad():  # an autoencoder that takes other sizes only says so now, not after the reconstruction
+            model.autoencoder.condition(torch.full((1, 1, 4, *sides), 0.5, device=model.device))
 
     def __call__(self, asset: MotionAsset, generator: torch.Generator) -> Tensor:
         """L_SDS (Eq. 11), scalar, unweighted, with gradient to the asset alone.

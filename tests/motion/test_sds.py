@@ -13,7 +13,8 @@ from t4d.diffusion.model import VideoModel
 from t4d.diffusion.schedule import PAPER_SCHEDULE, from_x0, linear_alphas_cumprod
 from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.errors import InputError
-from t4d.geometry.camera import network_camera
+from t4d.geometry.camera import network_camera, rig
+from t4d.motion.fit import fit_motion
 from t4d.motion.random_rig import random_rig
 from t4d.motion.sds import VideoGuidance
 from t4d.splat.gaussians import Gaussians
@@ -240,7 +241,7 @@ def test_frame_zero_is_clean_in_the_network_and_has_no_loss() -> None:
         losses.append(float(guide(asset, seeded()).detach()))
     assert losses[0] == losses[1], "what the network says about frame 0 must not count"
     cameras = random_rig(seeded(), (H, W), V)
-    z = guide.encode(guide.render(asset, cameras, torch.arange(1, T)))
+    z = guide.encode(guide.render(asset, cameras, torch.arange(1, T))).detach()
     asked = network.calls[0]["sample"]
     assert torch.equal(asked[:1, :, 0], z[:, :, 0]) and torch.equal(asked[1:, :, 0], z[:, :, 0])
     assert float((asked[:1, :, 1:] - z[:, :, 1:]).abs().amin(dim=(0, 1, 3, 4, 5)).max()) > 0
@@ -362,6 +363,8 @@ def test_reference_conditioned_latents_and_the_project_network() -> None:
     assert all(p.grad is None for part in found.parts.values() for p in part.parameters())
     with pytest.raises(InputError, match="multiples of 16"):
         VideoGuidance(found, PROMPT, size=72)
+    with pytest.raises(InputError, match="squares of 32 px or a multiple"):
+        VideoGuidance(found, PROMPT, size=48)
 
 
 @pytest.mark.parametrize(
@@ -386,3 +389,25 @@ def test_a_broken_network_is_named_and_gives_no_gradient() -> None:
 
     with pytest.raises(RuntimeError, match="not finite"):
         guidance(model("epsilon", Broken()))(moving(), seeded())
+
+
+def test_a_guided_fit_resumed_in_its_refinement_is_bitwise_the_uninterrupted_one() -> None:
+    still = moving().gaussians
+    clip = torch.rand(V, T, 3, H, W, generator=seeded()), torch.ones(V, T, 1, H, W)
+    cameras = rig((0, 120, 240), width=W, height=H)
+    options = {"iterations": 2, "refine_iterations": 3, "lambda_sds": 10.0, "images_per_step": 4}
+    options["field"] = {"planes": ((8, 4),), "features": 4, "levels": 1}
+
+    def fit(**more: Any) -> list[Any]:
+        return list(fit_motion(still, cameras, *clip, **options, guidance=guidance(model()), **more))  # type: ignore
+
+    saved = {}
+    for state in fit_motion(still, cameras, *clip, **options, guidance=guidance(model())):  # type: ignore[arg-type]
+        saved[state.iteration] = state.checkpoint()
+    resumed = fit(resume=saved[3])
+    assert [state.phase for state in resumed] == ["refine", "refine"]
+    whole, parts = (states[-1].asset.field.state_dict() for states in (fit(), resumed))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert resumed[-1].terms["sds"] > 0
+    unguided = list(fit_motion(still, cameras, *clip, **options))[-1].asset.field.state_dict()  # type: ignore[arg-type]
+    assert any(not torch.equal(whole[name], unguided[name]) for name in whole), "the guidance moves the field"
