@@ -92,9 +92,8 @@ def _gltf_nodes(path: Path, loaded: Object3D, builder: GlbBuilder, notes: list[s
     while part < len(scene.parts):
         index = scene.parts[part].node
         stored = file.gltf.nodes[index]
-        record = file.gltf.meshes[stored.mesh]
         assert index > last and stored.mesh is not None
-        last = index
+        last, record = index, file.gltf.meshes[stored.mesh]
         nodes.append(SourceNode(stored.name or f"node {index}", record.name or stored.name or f"mesh {stored.mesh}"))
         for primitive in record.primitives:
             if primitive.mode not in (None, 4, 5, 6) or primitive.attributes.POSITION is None:

@@ -15,6 +15,9 @@ from t4d.splat.binding import MeshBinding
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.rasterize import Backend
 
+# Visibility is judged in pictures at least this wide and high: coarser ones lose surfaces that are seen at an angle.
+JUDGED_AT = 256
+
 
 def write_tracks(
     folder: Path,
@@ -63,10 +66,12 @@ def write_tracks(
         raise InputError(f"tracks of {points} points in {len(cameras)} views were asked for; give at least 1 each.")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(still), generator=generator)[:points].sort().values
+    factor = max(1, -(-JUDGED_AT // min(cameras[0].width, cameras[0].height)))
+    judges = [camera.resized(factor * camera.width, factor * camera.height) for camera in cameras]
     places, pixels, seen = [], [], []
     for frame in range(frames):
         gaussians = at(frame).detach()
-        visible = visible_from_depth(gaussians, cameras, backend=backend)  # [V, N]
+        visible = visible_from_depth(gaussians, judges, backend=backend)  # [V, N]
         centres = gaussians.means[chosen.to(gaussians.means.device)]
         places.append(centres.float().cpu())
         pixels.append(torch.stack([camera.project(centres.double().cpu())[0] for camera in cameras]).float())
