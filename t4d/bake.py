@@ -79,7 +79,7 @@ def bake_file(
     notes = list(loaded.notes)
     if loaded.clips:
         notes.append(f"{path.name} is animated; its rest pose was baked and the animations were left out.")
-    if all(material.unlit for material in loaded.mesh.materials):
+    if all(loaded.mesh.materials[index].unlit for index in np.unique(loaded.mesh.face_material)):
         notes.append(f"{path.name} is unlit already, so its colours were kept and no light was added.")
     normaliser = Normaliser.fit_static(loaded)
     fine = split_for_light(loaded.mesh, normaliser.apply(loaded.rest_vertices()), vertices)

@@ -89,7 +89,7 @@ class Normaliser:
 
         Args:
             frames: [Nv, 3] each, file space, in time order.
-            up: the file's up axis, "y" or "z".
+            up: the file's up axis, "y", "z" or "-y".
             radius: wanted radius of the first frame, world units; clipped to the range.
             radius_range: smallest and largest radius wanted.
             cameras: the cameras; the default rig if None. All must see the origin.

@@ -50,7 +50,7 @@ class Object3D:
         mesh: topology, materials and rest positions.
         clips: the animations, in file order.
         notes: sentences about repairs and omissions, for the user.
-        up: the file's up axis, "y" or "z" (``Normaliser`` turns it to z).
+        up: the file's up axis, "y", "z" or "-y" (``Normaliser`` turns it to z).
         poser: evaluates clips; None for a static file.
     """
 
@@ -106,7 +106,7 @@ def load_object(path: str | Path, *, up: str | None = None, max_bytes: int = MAX
 
     Args:
         path: the file; what it refers to (textures, .bin, .mtl) must lie in its folder or below.
-        up: the file's up axis, "y" or "z". Default: y for glTF (its standard) and OBJ (its custom), z for PLY
+        up: the file's up axis, "y", "z" or "-y" (upside down). Default: y for glTF (its standard) and OBJ (its custom), z for PLY
             (Blender's and most CAD exporters' default). glTF's front is +z.
         max_bytes: refuse larger files.
 
@@ -140,8 +140,8 @@ def load_object(path: str | Path, *, up: str | None = None, max_bytes: int = MAX
 
         obj = load_static(path)
     obj.up = up or ("z" if suffix == ".ply" else "y")
-    if obj.up not in ("y", "z"):
-        raise InputError(f"up={up!r} is not an up axis; use 'y' or 'z'.")
+    if obj.up not in ("y", "z", "-y"):
+        raise InputError(f"up={up!r} is not an up axis; use 'y', 'z' or '-y'.")
     check_mesh(path.name, obj.mesh)
     return obj
 

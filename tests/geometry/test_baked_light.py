@@ -21,7 +21,7 @@ def lit(
 ) -> np.ndarray:
     up = np.tile([0.0, 0.0, 1.0], (len(points), 1))
     caster = None if parts is None else RayCaster(*parts)
-    return light_at(caster, np.array(points), up, up, light, 4000, np.random.default_rng(0), **extra)
+    return light_at(caster, np.array(points), up, up, lights, 4000, np.random.default_rng(0), **extra)
 
 
 def test_in_the_open_it_is_lamberts_law() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import normalize
 
 from t4d.errors import InputError
-from t4d.export.ply import write_ply
+from t4d.export.ply import UpAxis, write_ply
 from t4d.geometry.camera import Camera, rig
 from t4d.geometry.object3d import load_object
 from t4d.geometry.rotations import quat_to_matrix
@@ -105,7 +105,7 @@ def test_file_of_another_writer(tmp_path: Path, degree: int, compressed: bool) -
 
 
 @pytest.mark.parametrize("up", ["y", "-y", "z"])
-def test_up_axis_is_undone(tmp_path: Path, up: str) -> None:
+def test_up_axis_is_undone(tmp_path: Path, up: UpAxis) -> None:
     gaussians = ball(degree=2)
     straight, _ = load_gaussian_object(write_ply(tmp_path / "z.ply", gaussians), up="z")
     named, notes = load_gaussian_object(write_ply(tmp_path / "a.ply", gaussians, up=up))  # the header says it
