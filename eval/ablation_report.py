@@ -58,15 +58,16 @@ def report(plan: Plan, out: Path | None) -> None:
     # Without both bounds no row has a share.
     columns = [c for c in COLUMNS[plan.mode] if all(c.key in figures for figures in records.values())]
     result = summary(records, rows, columns, groups, plan.seeds)
+    shown = list(groups) if plan.mode == "truth" else ["all"]  # groups of one or two generated clips say little
     told = ", ".join(f"{name} {len(cases)}" for name, cases in groups.items())
     print(f"\nMeans with 95 % intervals over cases ({told}) and seeds {plan.seeds}\n")
     main = [column for column in columns if column.key in MAIN[plan.mode]]
-    print(markdown(result, main, list(groups)))
+    print(markdown(result, main, shown))
     print("\nFurther measures, all cases\n")
     print(markdown(result, [column for column in columns if column not in main], ["all"], intervals=False))
     print("\nPaired differences to full; bold where the interval of three or more cases leaves out zero\n")
     chosen = [column for column in columns if column.key in COMPARED[plan.mode]]
-    print(markdown_differences(result, chosen, list(groups)))
+    print(markdown_differences(result, chosen, shown))
     lines = [line for line in store.read().values() if line["key"] in plan.keys()]
     zero = [value for line in lines for value in line.get("frame_zero", {}).values()]
     print(f"\nLargest difference of frame 0 from the static object over {len(lines)} lines: {max(zero, default=0.0)}")

@@ -78,7 +78,8 @@ def judge_generated(scene: Scene, moved: Gaussians) -> dict[str, float]:
     - fit_psnr (dB), fit_ssim, fit_iou: self-consistency at the fitted views, frames 1..T-1, inside the union of both
       silhouettes;
     - agreement (dB): held-out views against the clip, see ``photometric_agreement``: the renderings between the fitted
-      views carry the clip's colours to where the same Gaussians are seen;
+      views carry the clip's colours to where the same Gaussians are seen. It does not ask for motion (an unmoved object
+      of even colour agrees too): read it beside fit_psnr;
     - color_drift: identity of appearance: mean absolute change of the Gaussians' colours from the static object's;
     - area_drift: mean |ln(silhouette area over the static object's)| at the held-out views: torn or shrunk objects;
     - area_error: the same against the clip at the fitted views;
