@@ -8,9 +8,11 @@ one ridge regression for all Gaussians and frames 1..15, fitted to four fifths o
 R2 = 1 - squared error / squared deviation from the mean displacement, over all judged Gaussians, seen or not. A linear
 map has 54 numbers for 120 000 displacements, so it cannot learn places by heart.
 
-Rows: the trained network, an untrained one (fresh denoiser weights), random maps; the clip's own latents as features;
-and the features read where the Gaussians truly are in each frame ("moved") instead of where they were in frame 0. Seeds
-change Gaussians, split, noise, fresh weights and random maps.
+Rows: the trained network, an untrained one (fresh denoiser weights), random maps, the clip's own latents as features,
+and the ceiling: the true displacements of the seen Gaussians in maps of the network's resolution (least squares in each
+view), which a linear map of features read from such maps cannot beat by much. "moved": read where the Gaussians truly
+are in each frame instead of where they were in frame 0. Seeds change Gaussians, split, noise, fresh weights and random
+maps.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from eval.truth_clip import SIZE, BoundTruth, TruthClip
@@ -84,6 +87,35 @@ def latent_maps(model: VideoModel, pictures: Tensor) -> Tensor:
         return model.autoencoder.encode(pictures[None])[0]
 
 
+def ceiling_maps(shape: list[int], cameras: list[Camera], means: Tensor, visible: Tensor, values: Tensor) -> Tensor:
+    """Maps whose bilinear readings at Gaussians come nearest to given values.
+
+    Args:
+        shape: [V, T, any, h, w] of the maps.
+        cameras: V cameras.
+        means: [T or 1, N, 3] where the maps will be read.
+        visible: [V, T or 1, N].
+        values: [T, N, C].
+
+    Returns:
+        [V, T, C, h, w]; cells that nothing is read from are zero.
+    """
+    views, frames, _, height, width = shape
+    cells = height * width
+    one_hot = torch.eye(cells).reshape(1, cells, height, width)
+    maps = torch.zeros(views, frames, cells, values.shape[-1])
+    for view, camera in enumerate(cameras):
+        size = torch.tensor([camera.width, camera.height]).float()
+        for frame in range(frames):
+            moment = min(frame, len(means) - 1)
+            seen = visible[view, moment]
+            places = (2 * camera.project(means[moment][seen])[0] - size) / size.max()
+            read = F.grid_sample(one_hot, places[None, None], padding_mode="border", align_corners=False)[0, :, 0]
+            gram = read @ read.T + 1e-3 * torch.eye(cells)
+            maps[view, frame] = torch.linalg.solve(gram, read @ values[frame][seen])
+    return maps.transpose(2, 3).unflatten(3, (height, width))
+
+
 def probe(
     clip: TruthClip, pictures: Tensor, cameras: list[Camera], model: VideoModel, settings: FeatureConfig, seed: int
 ) -> list[dict[str, Any]]:
@@ -95,9 +127,14 @@ def probe(
     rgb, mask = pictures[:, :, :3], pictures[:, :, 3:]
     straight = (0.5 + (rgb - 0.5) / mask.clamp(min=1e-3)).clamp(0, 1)
     rows = []
-    for source in ("trained", "untrained", "random", "latents"):
+    for source in ("trained", "untrained", "random", "latents", "ceiling"):
         cpu = time.process_time()
-        if source == "latents":
+        following = None
+        if source == "ceiling":
+            shape = rows[0]["shape"]
+            maps = ceiling_maps(shape, cameras, truth.gaussians.means[None], still[:, None], displacement)
+            following = ceiling_maps(shape, cameras, truth.oracle.means, moved, displacement)
+        elif source == "latents":
             maps = latent_maps(model, pictures)
         else:
             maps = features_of(
@@ -117,11 +154,12 @@ def probe(
         cpu = time.process_time()
         table = projector.table(truth.gaussians.means, still)
         projection = time.process_time() - cpu
-        row = {"source": source, "seed": seed, **linear_r2(table, displacement, seed)}
+        row = {"source": source, "seed": seed, "shape": list(maps.shape), **linear_r2(table, displacement, seed)}
         row |= {"explained": projector.explained, "seen": float(table.visible.float().mean())}
         row |= {"extraction_cpu_s": extraction, "projection_cpu_s": projection}
-        following = Projector(maps, cameras, settings.width).table(truth.oracle.means, moved)
-        row |= {f"moved_{key}": value for key, value in linear_r2(following, displacement, seed).items()}
+        follower = Projector(maps if following is None else following, cameras, settings.width)
+        again = linear_r2(follower.table(truth.oracle.means, moved), displacement, seed)
+        row |= {f"moved_{key}": value for key, value in again.items()}
         rows.append(row)
     return rows
 
@@ -153,7 +191,7 @@ def main() -> None:
         rows += [{"clip": item, **row} for row in found]
         for source in dict.fromkeys(row["source"] for row in found):
             own = [row for row in found if row["source"] == source]
-            average = {key: mean(float(row[key]) for row in own) for key in own[0] if key not in ("source", "seed")}
+            average = {key: mean(row[key] for row in own) for key, value in own[0].items() if isinstance(value, float)}
             spread = stdev(row["r2"] for row in own) if len(own) > 1 else 0.0
             print(
                 f"{item:25s} {source:9s} {average['r2']:6.3f} {spread:.3f} {average['r2_seen']:6.3f} "
