@@ -17,8 +17,8 @@ from t4d.prompt import checked_prompt
 __all__ = ["AnimateRequest", "Progress", "RunResult", "animate"]
 
 # Share of the wall time of a whole run, for the estimate of what is left before a stage has been timed. Measured with
-# the mini preset on two cores; any error is corrected as soon as a stage starts.
-_SHARES = {"prepare": 0.03, "clip": 0.50, "features": 0.02, "fit": 0.37, "export": 0.08}
+# the mini preset on one thread; any error is corrected as soon as a stage starts.
+_SHARES = {"prepare": 0.02, "clip": 0.15, "features": 0.02, "fit": 0.75, "export": 0.06}
 _IMPORT_SHARE = 0.02
 
 
