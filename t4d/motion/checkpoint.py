@@ -53,7 +53,7 @@ def restore(asset: MotionAsset, optimizer: torch.optim.Adam, state: Mapping[str,
             if moments and (len(moments) < len(MOMENTS) or moments["exp_avg"].shape != parameter.shape):
                 raise ValueError(f"{name} has another shape")
             if moments:  # a parameter that was never used has none
-                moments = {key: value if key == "step" else value.to(parameter) for key, value in moments.items()}
+                moments = {key: value.to(parameter.device) for key, value in moments.items()}
                 optimizer.state[parameter] = moments
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
