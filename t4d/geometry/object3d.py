@@ -106,8 +106,8 @@ def load_object(path: str | Path, *, up: str | None = None, max_bytes: int = MAX
 
     Args:
         path: the file; what it refers to (textures, .bin, .mtl) must lie in its folder or below.
-        up: the file's up axis, "y", "z" or "-y" (upside down). Default: y for glTF (its standard) and OBJ (its custom), z for PLY
-            (Blender's and most CAD exporters' default). glTF's front is +z.
+        up: the file's up axis, "y", "z" or "-y" (upside down). Default: y for glTF (its standard) and OBJ (its
+            custom), z for PLY (Blender's and most CAD exporters' default). glTF's front is +z.
         max_bytes: refuse larger files.
 
     Returns:
