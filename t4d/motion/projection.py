@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from t4d.errors import InputError
@@ -103,7 +103,7 @@ class Projector:
             if not count or not len(far):
                 continue
             place = centres[min(frame, len(centres) - 1)].numpy()
-            distance, index = cKDTree(place[near]).query(place[far], k=list(range(1, count + 1)))
+            distance, index = KDTree(place[near]).query(place[far], k=list(range(1, count + 1)))
             weight = 1 / torch.from_numpy(distance).clamp(min=1e-9)
             weight = (weight / weight.sum(1, keepdim=True)).to(values)[..., None]
             chosen = near[index]
