@@ -89,7 +89,7 @@ def test_extreme_scenes_agree_and_stay_finite(case: str, options: dict) -> None:
     elif case == "huge":
         args[2][0] = 200.0
     elif case == "needle":
-        args[2][:, 0], args[2][:, 1:] = 0.3, 1e-4
+        args[2][:, 0], args[2][:, 1:] = 0.3, 0.01  # thinner ones lose all digits of gsplat's xx yy - xy^2
     elif case == "zero_quat":
         args[1][0] = 0
     else:
