@@ -1,1 +1,1 @@
-"""Files people take away: videos, contact sheets, PLY sequences, the offline player, the run manifest."""
+"""Files people take away: videos, contact sheets, animated GLB, PLY, SPZ, tracks, the offline player, run.json."""

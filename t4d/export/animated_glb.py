@@ -39,7 +39,7 @@ class AnimatedGlb:
     size: int = 0
     vertices: int = 0
     frames: int = 0
-    normals: bool = True
+    normals: bool = False
     bound_mean: float = 0.0
     bound_max: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -96,7 +96,7 @@ def write_animated_glb(
         moved = follower.vertices(gaussians)
         distances.append(follower.distances(moved, gaussians))
         # world = scale (R file - c), so a displacement comes back by the inverse of the linear part
-        deltas.append((moved - rest) @ normaliser.rotation / normaliser.scale)
+        deltas.append(((moved - rest) @ normaliser.rotation / normaliser.scale).astype(np.float32))
     report.bound_mean, report.bound_max = float(np.mean(distances)), float(np.max(distances))
     builder = GlbBuilder(_document(frames))
     nodes = read_parts(source, loaded, builder, report.notes)
@@ -106,8 +106,8 @@ def write_animated_glb(
     for node in nodes:
         writer.add(node)
     _animate(builder, frames, fps)
+    report.normals = writer.normals
     if writer.left_out:
-        report.normals = False
         report.notes.append(
             f"Moving normals of {loaded.name} would take {writer.normal_bytes / 1e6:.0f} MB, so the animated GLB holds "
             "those at rest."
@@ -134,7 +134,7 @@ class _MeshWriter:
     ) -> None:
         self.builder, self.mesh, self.deltas, self.turn = builder, mesh, deltas, turn
         self.normal_bytes = deltas.size * 4
-        self.left_out = False
+        self.normals = self.left_out = False
         self._fits = self.normal_bytes <= normals_budget
         self._smooth: list[np.ndarray] = []
 
@@ -165,6 +165,7 @@ class _MeshWriter:
         ]
         if part.normals is not None:
             attributes["NORMAL"] = add(part.normals @ self.turn.T, "<f4", target=VERTICES)
+            self.normals |= self._fits
             self.left_out |= not self._fits
             for target, delta in zip(targets, self._normal_deltas(part) if self._fits else []):
                 target["NORMAL"] = add(delta @ self.turn.T, "<f4", target=VERTICES)
