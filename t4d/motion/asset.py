@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from t4d.errors import InputError
 from t4d.geometry.rotations import quat_multiply, quat_to_matrix
 from t4d.motion.appearance import Appearance
+from t4d.motion.feature_table import FeatureTable
 from t4d.motion.field import MotionField
 from t4d.splat.gaussians import Gaussians
 
@@ -170,21 +171,14 @@ class MotionAsset:
         gaussians = Gaussians.from_state_dict(parts["gaussians."])
         options = dict(config["field"])
         planes = [(tuple(space), time) for space, time in options.pop("planes")]
-        field = MotionField(gaussians.means, planes, table=_table(parts["table."]), **options)
+        table = FeatureTable.from_state_dict(parts["table."]) if parts["table."] else None
+        field = MotionField(gaussians.means, planes, table=table, **options)
         field.load_state_dict(parts["field."])
         appearance = None
         if "appearance" in config:
             appearance = Appearance(gaussians, config["frames"], **config["appearance"])
             appearance.load_state_dict(parts["appearance."])
         return cls(gaussians, field, config["frames"], appearance)
-
-
-def _table(state: dict[str, Tensor]) -> Any:
-    if not state:
-        return None
-    from t4d.motion.feature_table import FeatureTable
-
-    return FeatureTable.from_state_dict(state)
 
 
 def _from_first_format(config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from t4d.motion.feature_table import FeatureTable
 from t4d.motion.heads import Head, decode
 from t4d.motion.hexplane import HexPlane
-
-if TYPE_CHECKING:
-    from t4d.motion.feature_table import FeatureTable
 
 OFFSETS = {"means": 3, "quats": 4, "log_scales": 3}
 
@@ -61,7 +59,7 @@ class MotionField(nn.Module):
         hidden: int = 64,
         bias: bool = True,
         global_transform: bool = False,
-        table: "FeatureTable | None" = None,
+        table: FeatureTable | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()

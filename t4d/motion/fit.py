@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from t4d.motion import checkpoint
 from t4d.motion.appearance import Appearance
 from t4d.motion.arap import SUM_FORM, arap_loss, nearest_neighbours
 from t4d.motion.asset import MotionAsset
+from t4d.motion.feature_table import FeatureTable
 from t4d.motion.field import MotionField
 from t4d.motion.fit_input import check_fit
 from t4d.motion.guidance import Guidance
@@ -22,15 +23,12 @@ from t4d.splat.gaussians import Gaussians
 from t4d.splat.rasterize import Backend
 from t4d.splat.render import render_gaussians
 
-if TYPE_CHECKING:
-    from t4d.motion.feature_table import FeatureTable
-
 ARAP_SAMPLES = 512
 GLOBAL_RATE = 10.0  # learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4)
 # Learning rate of the heads' weights for diffusion features over that of their others. Those features have unit
 # variance, the Hex-planes' products start near 0.03: at equal rates they would decide the first motion of each frame.
 FEATURE_RATE = 0.3
-DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3, "start": 0.75}
+DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3, "start": 0.75, "damping": 0.4}
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,8 @@ def fit_motion(
     field: Mapping[str, Any] | None = None,
     appearance: Mapping[str, Any] | None = DEFAULT_APPEARANCE,
     lambda_sds: float = 0.01,
-    table: "FeatureTable | None" = None,
-    reproject: "Callable[[MotionAsset], FeatureTable] | None" = None,
+    table: FeatureTable | None = None,
+    reproject: Callable[[MotionAsset], FeatureTable] | None = None,
     reproject_every: int = 0,
     guidance: Guidance | None = None,
     seed: int = 0,
@@ -121,7 +119,8 @@ def fit_motion(
         scales_move: "refine" leaves scales static until the refinement (Animate3D).
         field: options of ``MotionField``: planes, features, levels, hidden, bias, global_transform.
         appearance: degree and terms of ``Appearance``; lr, its learning rate; start, the share of the reconstruction
-            before it is trained, for colour can imitate motion that is not found yet. None for static colour.
+            before it is trained, for colour can imitate motion that is not found yet; damping, Adam's epsilon times the
+            number of Gaussians. None for static colour.
         lambda_sds: weight lambda_5 of the guidance's loss; 0 switches it off.
         table: diffusion features of the Gaussians (second half of Eq. 6), or None.
         reproject: gives a new table for the asset so far, called every `reproject_every` iterations (0 is never).
@@ -146,7 +145,8 @@ def fit_motion(
         frames,
         None if appearance is None else Appearance(gaussians, frames, appearance["degree"], appearance["terms"]),
     )
-    optimizer = _optimizer(asset, lr_planes, lr_heads, fine_rate, appearance["lr"] if appearance else 0.0)
+    look = DEFAULT_APPEARANCE | dict(appearance or {})
+    optimizer = _optimizer(asset, lr_planes, lr_heads, fine_rate, look["lr"], look["damping"])
     rates = [group["lr"] for group in optimizer.param_groups]
     schedule = Schedule(frames, iterations, refine_iterations, progressive)
     done = 0 if resume is None else checkpoint.restore(asset, optimizer, resume, schedule.total)
@@ -210,7 +210,7 @@ def fit_motion(
 
 
 def _optimizer(
-    asset: MotionAsset, lr_planes: float, lr_heads: float, fine_rate: float, lr_colour: float
+    asset: MotionAsset, lr_planes: float, lr_heads: float, fine_rate: float, lr_colour: float, damping: float
 ) -> torch.optim.Adam:
     field = asset.field
     groups: list[dict[str, Any]] = [
@@ -225,7 +225,9 @@ def _optimizer(
     if field.whole:
         groups.append({"params": list(field.whole.parameters()), "lr": GLOBAL_RATE * lr_heads})
     if asset.appearance is not None:
-        groups.append({"params": list(asset.appearance.parameters()), "lr": lr_colour})
+        # Adam takes full steps however small a gradient is: Gaussians that hardly show would wander off in colour.
+        eps = damping / len(asset.gaussians)
+        groups.append({"params": list(asset.appearance.parameters()), "lr": lr_colour, "eps": eps})
     return torch.optim.Adam(groups, eps=1e-15, fused=True)
 
 
