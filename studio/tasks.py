@@ -26,11 +26,14 @@ def inspect(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[di
         InputError: the file cannot be used, and why.
     """
     from t4d.geometry.object3d import load_object
-    from t4d.splat.object_ply import is_gaussian_ply, load_gaussian_object
+    from t4d.geometry.ply_header import read_ply_header
 
     path = Path(payload["path"])
     yield {"stage": "inspect", "fraction": 0.0, "message": "Reading the object"}
-    if is_gaussian_ply(path):
+    header = read_ply_header(path) if path.suffix.lower() == ".ply" else None
+    if header is not None and header.holds_gaussians:
+        from t4d.splat.object_ply import load_gaussian_object  # imports torch, which a mesh can wait for
+
         gaussians, notes = load_gaussian_object(path)
         result = {"name": path.stem, "facts": f"{len(gaussians):,} Gaussians", "clips": [], "notes": notes}
     else:
