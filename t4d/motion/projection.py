@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.spatial import KDTree
@@ -103,7 +104,8 @@ class Projector:
             if not count or not len(far):
                 continue
             place = centres[min(frame, len(centres) - 1)].numpy()
-            distance, index = KDTree(place[near]).query(place[far], k=list(range(1, count + 1)))
+            found = KDTree(place[near]).query(place[far], k=count)
+            distance, index = (np.asarray(part).reshape(len(far), count) for part in found)  # flat where count is 1
             weight = 1 / torch.from_numpy(distance).clamp(min=1e-9)
             weight = (weight / weight.sum(1, keepdim=True)).to(values)[..., None]
             chosen = near[index]
