@@ -22,8 +22,9 @@ from t4d.geometry.normalise import Y_UP_TO_Z_UP, Normaliser
 from t4d.geometry.object3d import load_object
 from t4d.geometry.shading import LightRig
 
-# At 20 000 vertices the pictures of Spot, Fox and Duck differ by 50 dB or more from those with textures (384 pixels);
-# at 5 000 Spot's eyes blur (31 dB).
+# PSNR in the mask of the baked picture against the textured one, lit alike, 256 pixels, at 5, 10, 20 and 30 thousand
+# vertices: Spot 32, 44, 52, 57 dB; Fox 43, 45, 50, 55; Duck 51, 62, 65. Below 40 dB small print and eyes blur. Baking
+# ends earlier where the surface is 50 dB right.
 VERTICES = 30_000
 MAX_VERTICES = 1_000_000
 MAX_SAMPLES = 4096

@@ -22,6 +22,7 @@ PROBES = np.array(
 )
 PROBES /= PROBES.sum(1, keepdims=True)
 GOOD_ENOUGH = (1 / 255) ** 2  # mean squared sRGB error of a triangle that nobody can see
+INVISIBLE = 1e-5  # mean squared sRGB error over the surface (50 dB) from which more vertices are a waste
 GROWTH = 0.3  # most of the present vertices added in a round, so that later rounds see what earlier ones left
 RIDGE = 0.01
 
@@ -30,7 +31,7 @@ def bake_vertex_colors(fine: FineMesh, light: np.ndarray | None, budget: int) ->
     """Surface colour times light as vertex colours, unlit.
 
     Triangles whose inside differs most from what their corners' colours say are split first, until the budget is used
-    or no difference can be seen; then the vertex colours are fitted to the colours on the triangles.
+    or the difference is 50 dB down; then the vertex colours are fitted to the colours on the triangles.
 
     Args:
         fine: geometry, materials, textures.
@@ -47,7 +48,8 @@ def bake_vertex_colors(fine: FineMesh, light: np.ndarray | None, budget: int) ->
     arriving = np.ones((len(mesh.vertices), 3)) if light is None else light
     surface = as_surface(mesh, mesh.vertices, fine.normals, arriving)
     error = _errors(surface, mesh, np.arange(len(surface.faces)))
-    while len(surface.values) < budget and error.max(initial=0.0) > 0:
+    area = float(surface.areas().sum())
+    while len(surface.values) < budget and error.sum() > INVISIBLE * area:
         finer = _split_worst(surface, error, budget)
         if finer is None:
             break

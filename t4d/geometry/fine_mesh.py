@@ -8,8 +8,8 @@ from t4d.geometry.mesh import Mesh
 from t4d.geometry.subdivide import Surface
 from t4d.geometry.winding import faced_outward
 
-LONGEST = 0.03  # edge, in diagonals of the object, that still carries light (shadows, occlusion) smoothly
-LIGHT_SHARE = 0.35  # of the vertex budget that may be spent on even splitting for the light
+LONGEST = 0.02  # edge, in diagonals of the object, that still carries light (shadows, occlusion) smoothly
+LIGHT_SHARE = 0.4  # of the vertex budget that may be spent on even splitting for the light
 
 
 @dataclass(frozen=True)
