@@ -11,6 +11,7 @@ TRUTH_ROWS = (
     "no_arap",
     "no_sds",
     "animate3d",
+    "animate3d_our_rates",
     "untrained_features",
     "random_features",
 )

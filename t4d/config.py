@@ -111,6 +111,12 @@ class AppearanceConfig(_Section):
     start: float = Field(
         default=0.75, ge=0, le=1, description="Share of the reconstruction before colour changes: motion comes first."
     )
+    damping: float = Field(
+        default=0.4,
+        ge=0,
+        le=1e3,
+        description="Adam's epsilon times the number of Gaussians, so that those that hardly show keep their colour.",
+    )
 
 
 class GuidanceConfig(_Section):
