@@ -11,6 +11,7 @@ import trimesh
 from glb_files import GlbBuilder
 from shapes import box
 
+from eval import outside
 from t4d.bake import BakeStep, bake_file
 from t4d.errors import InputError
 from t4d.geometry.baked_light import light_steps
@@ -150,6 +151,27 @@ def test_refusals(cube: Path, tmp_path: Path, options: dict, sentence: str) -> N
     with pytest.raises(InputError, match=sentence) as caught:
         bake(path, out, **options)
     assert "\n" not in str(caught.value) and not out.exists()
+
+
+@pytest.mark.slow
+def test_khronos_validator_finds_nothing(tmp_path: Path) -> None:
+    try:
+        (tmp_path / "node").mkdir()
+        node = outside.prepare(tmp_path / "node")
+    except outside.NoNode as reason:
+        pytest.skip(str(reason))
+    block, builder = box(), GlbBuilder()
+    for mode, extra in (("OPAQUE", {}), ("MASK", {"alphaCutoff": 0.3}), ("BLEND", {})):
+        records = builder.json.setdefault("materials", [])
+        factor = [0.5, 0.6, 0.7, 0.8]
+        records.append({"alphaMode": mode, "pbrMetallicRoughness": {"baseColorFactor": factor}, **extra})
+        corners = block.vertices[block.faces.reshape(-1)] + 4 * len(records)
+        builder.primitive(corners.astype(np.float32), material=len(records) - 1)
+    (tmp_path / "in.glb").write_bytes(builder.bytes())
+    bake(tmp_path / "in.glb", tmp_path / "out.glb", vertices=900)
+    assert len(load_object(tmp_path / "out.glb").mesh.materials) == 4  # three and glTF's default
+    (issues,) = outside.validate(node, [tmp_path / "out.glb"])
+    assert (issues["numErrors"], issues["numWarnings"], issues["numInfos"]) == (0, 0, 0), issues["messages"]
 
 
 FIGURES = {  # PSNR in the mask of the baked picture against the textured one, lit alike, 160 pixels

@@ -24,6 +24,7 @@ FILES = [
     "RiggedSimple.glb",
     "KenneyCharacter/KenneyCharacter.glb",
     "InterpolationTest/InterpolationTest.gltf",
+    "../edge_cases/sparse_morph_cube.glb",
 ]
 
 
