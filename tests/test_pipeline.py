@@ -159,7 +159,8 @@ def test_features_are_projected_again_where_asked(finished, tmp_path):
     assert again is not None
     before, after = table_of(result), table_of(again)
     assert before.values.shape == after.values.shape and not torch.equal(before.values, after.values)
-    assert torch.equal(before.values[:, 0] != 0, before.visible[:, 0, None].expand_as(before.values[:, 0]))
+    assert torch.equal(before.visible, before.visible[:, :1].expand_as(before.visible)), "by rays, once"
+    assert not torch.equal(before.visible, after.visible), "by rendered depth, in every frame"
 
 
 def test_cancel_stops_between_steps(tmp_path):
