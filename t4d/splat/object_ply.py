@@ -17,6 +17,7 @@ from t4d.splat.rotate import rotate_gaussians
 MAX_GAUSSIANS = 2_000_000
 REST_COUNTS = (0, 9, 24, 45)  # f_rest fields of degree 0, 1, 2, 3
 INVISIBLE = 1 / 255  # opacity below which no rasteriser draws a Gaussian
+CLEAR = 0.1  # opacity from which a Gaussian counts for the object's size
 LOGIT_RANGE = 9.0  # logits of stored opacities 0 and 1 are infinite
 NEIGHBOURS = 8
 
@@ -44,7 +45,8 @@ def load_gaussian_object(
         path: .ply with x y z, f_dc_*, f_rest_* (degree 0 to 3), opacity, scale_*, rot_* as float32, in any order, or
             PlayCanvas' compressed .ply.
         count: most Gaussians kept, or None for all.
-        radius: of the object, world units: from the centre of its bounds to its farthest centre.
+        radius: of the object, world units: from the centre of its bounds to its farthest Gaussian of opacity 0.1 or
+            more.
         up: the file's up axis: "y", "z" or "-y" (COLMAP-style captures). Default: what its header says in a comment
             ``up AXIS`` (our own files do), else "y" as object generators write them, with a note.
         seed: of the merging.
@@ -204,10 +206,12 @@ def _up_axis(path: Path, up: str | None, notes: list[str]) -> str:
 
 
 def _normalised(name: str, gaussians: Gaussians, radius: float) -> Gaussians:
+    """Centred on the bounds of the Gaussians one sees well (captures have a haze of faint ones), scaled to a radius."""
     means = gaussians.means.double()
-    low, high = means.amin(0), means.amax(0)
-    centre = 0.5 * (low + high)
-    extent = float((means - centre).norm(dim=-1).max())
+    clear = gaussians.opacities >= CLEAR
+    body = means[clear] if clear.double().mean() > 0.1 else means
+    centre = 0.5 * (body.amin(0) + body.amax(0))
+    extent = float((body - centre).norm(dim=-1).max())
     if extent <= 0:
         raise InputError(f"{name} has no size: all its {len(gaussians)} Gaussians coincide; export it again.")
     scale = radius / extent

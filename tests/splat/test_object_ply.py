@@ -150,6 +150,17 @@ def test_floaters_shells_and_broken_rows_are_left_out(tmp_path: Path) -> None:
     assert torch.allclose(read.means[:400], straight.means, atol=0.01)
 
 
+def test_faint_haze_does_not_shrink_the_object(tmp_path: Path) -> None:
+    good, haze = ball(400), ball(100, seed=1)
+    haze.means[:] = haze.means.mean(0) + 1.6 * (haze.means - haze.means.mean(0))
+    haze.opacity_logits[:] = -4.0  # 0.018
+    both = Gaussians(**{k: torch.cat([v, haze.state_dict()[k]]) for k, v in good.state_dict().items()})
+    read, notes = load_gaussian_object(write_ply(tmp_path / "a.ply", both), up="z")
+    assert len(read) == 500 and notes == []
+    alone, _ = load_gaussian_object(write_ply(tmp_path / "b.ply", good), up="z")
+    assert torch.allclose(read.means[:400], alone.means, atol=1e-5)
+
+
 def edited(path: Path, target: Path, *pairs: tuple[bytes, bytes], cut: int = 0) -> Path:
     data = path.read_bytes()
     for old, new in pairs:
