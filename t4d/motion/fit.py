@@ -24,6 +24,7 @@ from t4d.splat.rasterize import Backend
 from t4d.splat.render import render_gaussians
 
 ARAP_SAMPLES = 512
+EPS = 1e-15  # Adam's
 GLOBAL_RATE = 10.0  # learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4)
 # Learning rate of the heads' weights for diffusion features over that of their others. Those features have unit
 # variance, the Hex-planes' products start near 0.03: at equal rates they would decide the first motion of each frame.
@@ -139,13 +140,13 @@ def fit_motion(
     check_fit(gaussians, cameras, rgb, mask, iterations, images_per_step, table)
     views, frames = rgb.shape[:2]
     gaussians = gaussians.detach()
+    look = DEFAULT_APPEARANCE | dict(appearance or {})
     asset = MotionAsset(
         gaussians,
         MotionField(gaussians.means, table=table, seed=seed, **(field or {})),
         frames,
-        None if appearance is None else Appearance(gaussians, frames, appearance["degree"], appearance["terms"]),
+        None if appearance is None else Appearance(gaussians, frames, int(look["degree"]), int(look["terms"])),
     )
-    look = DEFAULT_APPEARANCE | dict(appearance or {})
     optimizer = _optimizer(asset, lr_planes, lr_heads, fine_rate, look["lr"], look["damping"])
     rates = [group["lr"] for group in optimizer.param_groups]
     schedule = Schedule(frames, iterations, refine_iterations, progressive)
@@ -163,8 +164,8 @@ def fit_motion(
             trained = schedule.untrained_time(iteration, plane.resolution[3])
             if trained is not None:
                 plane.hold_time(trained)
-        if asset.appearance is not None and appearance is not None:
-            asset.appearance.requires_grad_(iteration >= appearance["start"] * iterations)
+        if asset.appearance is not None:
+            asset.appearance.requires_grad_(iteration >= look["start"] * iterations)
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate * schedule.rate(iteration)
         if reproject is not None and reproject_every and iteration and iteration % reproject_every == 0:
@@ -226,9 +227,9 @@ def _optimizer(
         groups.append({"params": list(field.whole.parameters()), "lr": GLOBAL_RATE * lr_heads})
     if asset.appearance is not None:
         # Adam takes full steps however small a gradient is: Gaussians that hardly show would wander off in colour.
-        eps = damping / len(asset.gaussians)
+        eps = max(EPS, damping / len(asset.gaussians))
         groups.append({"params": list(asset.appearance.parameters()), "lr": lr_colour, "eps": eps})
-    return torch.optim.Adam(groups, eps=1e-15, fused=True)
+    return torch.optim.Adam(groups, eps=EPS, fused=True)
 
 
 def _render(

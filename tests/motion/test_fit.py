@@ -266,6 +266,20 @@ def test_colour_waits_for_its_share_of_the_reconstruction(scene):
         assert torch.equal(state.asset.at(2).sh, scene[0].sh) == (state.iteration <= 4), state.iteration
 
 
+def test_gaussians_that_hardly_show_keep_their_colour(scene):
+    """Adam alone moves every coefficient as fast as every other, however little a Gaussian shows."""
+    gaussians, cameras, rgb, mask = scene
+    hidden = gaussians.means[:, 1:].norm(dim=-1) < 0.03  # in the middle of the bar
+    lit = rgb * torch.linspace(1, 0.6, T)[:, None, None, None]
+    change = []
+    for damping in (0.0, 0.4):
+        appearance = {"degree": 0, "terms": 5, "lr": 0.03, "start": 0.0, "damping": damping}
+        moved = last(run((gaussians, cameras, lit, mask), iterations=20, appearance=appearance)).asset.at(T - 1).sh
+        size = (moved - gaussians.sh).norm(dim=(1, 2))
+        change.append(float(size[hidden].mean() / size[~hidden].mean()))
+    assert 3 < hidden.sum() < 100 and change[1] < 0.8 * change[0], change
+
+
 def test_a_clip_of_two_frames_and_one_view_fits(scene):
     gaussians, cameras, rgb, mask = scene
     state = last(run((gaussians, cameras[:1], rgb[:1, ::4], mask[:1, ::4]), iterations=6, refine_iterations=2))
