@@ -275,7 +275,8 @@ class Job:
                     record.details.update(step.facts)
                     if new:
                         self.recorder.write()
-                    if self.stop():
+                    finished = step.state is not None and step.state.iteration == step.state.total
+                    if self.stop() and not finished:
                         if step.state is None:
                             raise cancelled()
                         self.halted = step.state

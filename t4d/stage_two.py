@@ -1,7 +1,7 @@
 """Stage Two as stages: diffusion features of a finished clip, and the fit of the moving asset."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def fit(
     table, projector = (None, None) if features is None else _features_of(features, gaussians, shown, settings.features)
     checkpoint = folder / "checkpoint.safetensors"  # outlives a kill, see `t4d.stages`
     resume = load_file(checkpoint) if checkpoint.is_file() else None
-    state, saved = None, (0, time.monotonic())
+    before = 0 if resume is None else int(resume["iteration"])
+    state, saved = None, (before, time.monotonic())
     try:
         for state in fit_motion(
             gaussians,
@@ -96,9 +97,9 @@ def fit(
             if due and state.iteration < state.total:
                 write_atomically(checkpoint, partial(save_file, state.checkpoint()))
                 saved = (state.iteration, time.monotonic())
-            yield _fit_step(state, resume, saved[0])
+            yield _fit_step(state, before, saved[0])
     except GeneratorExit:
-        if state is not None and state.iteration > saved[0]:
+        if state is not None and saved[0] < state.iteration < state.total:
             write_atomically(checkpoint, partial(save_file, state.checkpoint()))
         raise
     assert state is not None
@@ -145,16 +146,18 @@ def _reproject(projector: Projector, config: Config, asset: MotionAsset) -> Feat
     return projector.reproject(Gaussians.from_state_dict(moved), config.splat.backend)
 
 
-def _fit_step(state: FitState, resume: Mapping[str, Tensor] | None, saved: int) -> Step:
+def _fit_step(state: FitState, before: int, saved: int) -> Step:
     doing = "Fitting motion" if state.phase == "reconstruct" else "Refining"
     facts = {
         "phase": state.phase,
         "iteration": state.iteration,
         "iterations": state.total,
-        "resumed_from": 0 if resume is None else int(resume["iteration"]),
+        "resumed_from": before,
         "checkpoint": saved,
         "threads": torch.get_num_threads(),
         "loss": state.loss,
         "terms": state.terms,
     }
-    return Step(state.iteration / state.total, f"{doing}, step {state.iteration} of {state.total}", facts, state)
+    # Of what this run has to do: the time left is judged by it.
+    done = (state.iteration - before) / (state.total - before)
+    return Step(done, f"{doing}, step {state.iteration} of {state.total}", facts, state)

@@ -209,6 +209,21 @@ def test_stop_keeps_a_viewable_asset_and_the_next_run_goes_on_bitwise(finished, 
     assert straight is not None and straight.asset.read_bytes() == again.asset.read_bytes()
 
 
+@pytest.mark.parametrize(("how", "after"), [("stop", "step 3 of 4"), ("cancel", "step 4 of 4")])
+def test_asked_in_the_last_iteration_nothing_is_lost(finished, tmp_path, how, after):
+    shutil.copytree(finished[0].out / ".stages", tmp_path / "cache", ignore=lambda folder, _: ["fit"])
+    job, seen, result = small_request(tmp_path / "out", cache=tmp_path / "cache"), [], None
+    try:
+        for progress in animate(job, **{how: lambda: any(after in message for message in seen)}):
+            seen.append(progress.message)
+            result = progress.result or result
+    except Cancelled:
+        assert how == "cancel" and manifest_of(job.out)["status"] == "cancelled"
+        result = list(animate(job))[-1].result
+    assert result is not None and result.stopped is None
+    assert result.asset.read_bytes() == finished[2].asset.read_bytes()
+
+
 @pytest.mark.parametrize(("prompt", "says"), [("  ", "empty"), ("x" * 400, "400 characters")])
 def test_bad_prompt(tmp_path, prompt, says):
     with pytest.raises(InputError, match=says):
