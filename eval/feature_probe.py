@@ -11,8 +11,8 @@ map has 54 numbers for 120 000 displacements, so it cannot learn places by heart
 Rows: the trained network, an untrained one (fresh denoiser weights), random maps, the clip's own latents as features,
 and the ceiling: the true displacements of the seen Gaussians in maps of the network's resolution (least squares in each
 view), which a linear map of features read from such maps cannot beat by much. "moved": read where the Gaussians truly
-are in each frame instead of where they were in frame 0. Seeds change Gaussians, split, noise, fresh weights and random
-maps.
+are in each frame instead of where they were in frame 0. Unseen Gaussians have zeros here, no stand-ins. Seeds change
+Gaussians, split, noise, fresh weights and random maps.
 """
 
 import argparse
@@ -150,14 +150,14 @@ def probe(
                 seed=seed,
             )
         extraction = time.process_time() - cpu
-        projector = Projector(maps, cameras, settings.width)
+        projector = Projector(maps, cameras, settings.width, neighbours=0)
         cpu = time.process_time()
         table = projector.table(truth.gaussians.means, still)
         projection = time.process_time() - cpu
         row = {"source": source, "seed": seed, "shape": list(maps.shape), **linear_r2(table, displacement, seed)}
         row |= {"explained": projector.explained, "seen": float(table.visible.float().mean())}
         row |= {"extraction_cpu_s": extraction, "projection_cpu_s": projection}
-        follower = Projector(maps if following is None else following, cameras, settings.width)
+        follower = Projector(maps if following is None else following, cameras, settings.width, neighbours=0)
         again = linear_r2(follower.table(truth.oracle.means, moved), displacement, seed)
         row |= {f"moved_{key}": value for key, value in again.items()}
         rows.append(row)
