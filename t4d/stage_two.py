@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from t4d.config import Config, FeatureConfig, StageTwoConfig
 from t4d.data.clip import Clip
