@@ -22,9 +22,9 @@ from t4d.geometry.normalise import Y_UP_TO_Z_UP, Normaliser
 from t4d.geometry.object3d import load_object
 from t4d.geometry.shading import LightRig
 
-# PSNR in the mask of the baked picture against the textured one, lit alike, 256 pixels, at 5, 10, 20 and 30 thousand
-# vertices: Spot 32, 44, 52, 57 dB; Fox 43, 45, 50, 55; Duck 51, 62, 65. Below 40 dB small print and eyes blur. Baking
-# ends earlier where the surface is 50 dB right.
+# PSNR of the baked picture against the textured one, lit alike, at 5, 10, 20 and 30 thousand vertices: Spot 34, 47, 55,
+# 60 dB; Fox 49, 51, 55, 59; Duck 51, 52, 52, 52 (`python -m eval.bench.baking`). Below 40 dB eyes and small print
+# blur. Baking ends earlier where the surface is 50 dB right.
 VERTICES = 30_000
 MAX_VERTICES = 1_000_000
 MAX_SAMPLES = 4096

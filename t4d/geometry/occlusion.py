@@ -1,7 +1,7 @@
 """Ambient occlusion by ray casting: the share of an even sky that a surface sees."""
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from t4d.geometry.shading import surface_alpha
 from t4d.geometry.vertex_fit import POINTS, fit_to_vertices
 from t4d.geometry.visibility import REACH, RayCaster
 from t4d.geometry.winding import faced_outward
+
+Result = TypeVar("Result")
 
 CHUNK = 400_000  # rays at once
 RIDGE = 0.05  # of the fit to the vertices: rays are noisy, so it leans on their mean
@@ -145,7 +147,7 @@ def gather(
     return np.maximum(fitted[groups, 0], 0.0)
 
 
-def drain(steps: Generator[Any, None, np.ndarray]) -> np.ndarray:
+def drain(steps: Generator[Any, None, Result]) -> Result:
     """The result of a generator whose progress nobody watches."""
     while True:
         try:
