@@ -79,7 +79,7 @@ def _reprojection(model: VideoModel, scene: Scene, config: Config) -> Any:
         t=features.t,
         seed=scene.seed,
     )
-    projector = Projector(maps, scene.cameras, features.width)
+    projector = Projector(maps, scene.cameras, features.width, features.neighbours)
     projector.table(scene.gaussians.means, scene.visible)
 
     def reproject(asset: MotionAsset) -> FeatureTable:

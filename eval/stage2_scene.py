@@ -201,7 +201,11 @@ def feature_table(store: Store, model: VideoModel, scene: Scene, features: Featu
             t=features.t,
             seed=scene.seed,
         )
-        return Projector(maps, scene.cameras, features.width).table(scene.gaussians.means, scene.visible).state_dict()
+        return (
+            Projector(maps, scene.cameras, features.width, features.neighbours)
+            .table(scene.gaussians.means, scene.visible)
+            .state_dict()
+        )
 
     return FeatureTable.from_state_dict(store.tensors(f"{scene.name}-{features.source}", key, made))
 

@@ -93,6 +93,9 @@ class FeatureConfig(_Section):
     )
     t: int = Field(default=51, ge=0, le=999, description="feature_t: noise level of the clip when it is read.")
     width: int = Field(default=16, ge=1, le=1280, description="Channels kept, by PCA.")
+    neighbours: int = Field(
+        default=4, ge=0, le=64, description="Seen Gaussians whose features an unseen one borrows; 0 gives it zeros."
+    )
     reproject_every: int = Field(
         default=0, ge=0, le=10_000, description="Iterations between projections of the moved centres; 0 is never."
     )

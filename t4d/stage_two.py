@@ -54,7 +54,7 @@ def features(folder: Path, prepared: Path, clip: Path, prompt: str, weights: Wei
         visible = visible_from_mesh(vertices, faces, gaussians.means, shown.cameras)
     else:
         visible = visible_from_depth(gaussians.to(device_of(config)), shown.cameras, backend=config.splat.backend)
-    table = Projector(maps, shown.cameras, settings.width).table(gaussians.means, visible)
+    table = Projector(maps, shown.cameras, settings.width, settings.neighbours).table(gaussians.means, visible)
     tensors = {"maps": maps, "visible": visible.cpu(), **{f"table.{k}": v for k, v in table.state_dict().items()}}
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / FEATURES)
     weights.describe(folder)
@@ -132,7 +132,7 @@ def _features_of(
     )
     if not settings.reproject_every:
         return table, None
-    projector = Projector(stored["maps"], shown.cameras, settings.width)
+    projector = Projector(stored["maps"], shown.cameras, settings.width, settings.neighbours)
     projector.table(gaussians.means, stored["visible"])
     return table, projector
 

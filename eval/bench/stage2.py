@@ -124,7 +124,7 @@ def measure_features(meter: Meter, model: VideoModel, scene: Scene, config: Conf
     with meter.part("features: visibility by ray casting"):
         visible = visible_from_mesh(scene.vertices, scene.faces, scene.gaussians.means.cpu(), seen)
     with meter.part("features: projection"):
-        return Projector(maps, seen, settings.width).table(scene.gaussians.means.cpu(), visible)
+        return Projector(maps, seen, settings.width, settings.neighbours).table(scene.gaussians.means.cpu(), visible)
 
 
 def measure_fit(
