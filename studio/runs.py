@@ -90,6 +90,7 @@ class Workspace:
         session, token, *inside = source.relative_to(self.uploads).parts
         target = self.uploads / run.name
         shutil.copytree(self.uploads / session / token, target, copy_function=_link)
+        os.utime(target)  # copytree copies the upload's age, by which `clean` would judge the copy
         return target.joinpath(*inside)
 
     def return_input(self, run: Path) -> None:

@@ -78,8 +78,12 @@ def _extract(archive: Path, folder: Path) -> None:
             left = MAX_BYTES
             for entry in entries:
                 left -= _extract_one(bundle, entry, folder, left, archive.name)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zipfile.zlib.error) as error:  # pyright: ignore
-        raise InputError(f"{archive.name} is not a readable .zip archive ({error}); pack it again.") from error
+    except InputError:
+        raise
+    except Exception as error:  # zipfile lets through whatever its decompressors and text decoding stumble over
+        raise InputError(
+            f"{archive.name} is not a readable .zip archive ({' '.join(str(error).split())}); pack it again."
+        ) from error
 
 
 def _extract_one(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: int, archive: str) -> int:

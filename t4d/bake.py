@@ -125,7 +125,7 @@ def _check(path: Path, out: Path, samples: int, vertices: int, cycles: bool) -> 
     if not 1 <= samples <= MAX_SAMPLES:
         raise InputError(f"{samples} samples were asked for, expected 1 to {MAX_SAMPLES}; 64 are usual.")
     if not 100 <= vertices <= MAX_VERTICES:
-        raise InputError(f"{vertices} vertices were asked for, expected 100 to {MAX_VERTICES}.")
+        raise InputError(f"{vertices} vertices were asked for, expected 100 to {MAX_VERTICES}; {VERTICES} are usual.")
     if cycles:
         from t4d.cycles import require_bpy
 

@@ -25,6 +25,7 @@ from t4d.geometry.camera import Camera
 
 BACKGROUND = 0.5  # mid-grey, under every clip
 MAX_PIXELS = 2**26  # of a whole clip: 4 views of 64 frames of 512x512; 1 GB of float32 colour and mask
+MAX_FILE = 16 * MAX_PIXELS  # bytes of a clip file: as many pixels in float32
 FRAME = re.compile(r"(\d{1,6})\.png", re.IGNORECASE)
 VIEW = re.compile(r"view_(\d{1,3})")
 SILHOUETTE_IOU = 0.5
@@ -66,12 +67,22 @@ def read_clip(
     if path.is_dir():
         found = _read_folder(path, cameras, views, fps)
     else:
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            raise InputError(
+                f"The clip {path.name} has {size / 1e6:.0f} MB and at most {MAX_FILE / 1e6:.0f} MB are taken; reduce "
+                "its frames or their size."
+            )
         try:
             clip = Clip.load(path)
         except InputError as error:
             text = str(error)
             raise InputError(text if path.name in text else f"{path.name}: {text}") from error
         shape = clip.rgb.shape[:2]
+        if views not in (None, shape[0]):
+            raise InputError(
+                f"The clip {path.name} has {shape[0]} views but {views} were asked for; leave --views out."
+            )
         found = NamedClip(
             clip, [[f"frame {t} of view {v} of {path.name}" for t in range(shape[1])] for v in range(shape[0])]
         )
@@ -154,7 +165,12 @@ def _read_folder(path: Path, cameras: Callable[[int, int], list[Camera]], views:
 
 def _view_files(path: Path, views: int | None, cameras: Callable[[int, int], list[Camera]]) -> list[list[Path]]:
     """The pictures ``[view][frame]`` of a folder in either layout; every number is there once."""
-    folders = {int(m[1]): f for f in path.iterdir() if f.is_dir() and (m := VIEW.fullmatch(f.name))}
+    folders: dict[int, Path] = {}
+    for folder in sorted(path.iterdir()):
+        if folder.is_dir() and (match := VIEW.fullmatch(folder.name)):
+            other = folders.setdefault(int(match[1]), folder)
+            if other is not folder:
+                raise InputError(f"{other.name} and {folder.name} in {path.name} are the same view; remove one.")
     flat = _numbered(path)
     if folders and flat:
         raise InputError(f"The clip {path.name} has both view folders and pictures beside them; {_LAYOUT}.")
@@ -209,7 +225,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
 def _open(file: Path, root: Path) -> np.ndarray:
     """uint8 [H, W, 4]; refuses what is no RGBA picture."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{_shown(file, root)} has {image.width}x{image.height} pixels; reduce its size.")
             if "A" not in image.getbands() and "transparency" not in image.info:
@@ -218,6 +234,8 @@ def _open(file: Path, root: Path) -> np.ndarray:
                     "in alpha, so cut the object out and save it with transparency."
                 )
             return np.asarray(image.convert("RGBA"), np.uint8)
+    except Image.DecompressionBombError as error:  # raised before there is a size to compare
+        raise InputError(f"{_shown(file, root)} is a gigantic picture ({error}); reduce its size.") from error
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -17,6 +17,7 @@ from t4d.errors import Cancelled
 from t4d.export.manifest import RunRecorder
 from t4d.geometry.object3d import object_files
 from t4d.motion.fit import FitState
+from t4d.prompt import checked_prompt
 from t4d.stages import Stage, StageOutput, run_stage
 
 _FEATURE_CODE = ("feature_maps.py", "feature_table.py", "projection.py", "visibility.py")
@@ -141,7 +142,9 @@ class Job:
             for name in ("clip.mp4", steps.CLIP):
                 shutil.copyfile(clip / name, out / name)
             shown = Clip.load(clip / steps.CLIP)
-            self.prompt = self.prompt or shown.prompt
+            if not self.prompt and shown.prompt.strip():
+                self.prompt = checked_prompt(shown.prompt)
+                recorder.set_prompt(self.prompt)
             features = None
             if self.config.stage2.features.enabled:
                 features = yield from self._features(prepared, clip)

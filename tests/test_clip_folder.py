@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,15 @@ def test_a_clip_file_is_read_with_its_own_cameras(tmp_path):
         "frame 2 of view 1 of mine.safetensors"
     )
     assert torch.equal(found.clip.cameras[1].world_to_camera, first.cameras[1].world_to_camera)
+    with pytest.raises(InputError, match=r"mine\.safetensors has 2 views but 3 were asked for"):
+        read_clip(tmp_path / "mine.safetensors", two, views=3)
+
+
+def test_a_huge_clip_file_is_refused_without_reading_it(tmp_path):
+    with (tmp_path / "huge.safetensors").open("wb") as file:
+        file.truncate(3 * 2**30)
+    with pytest.raises(InputError, match=r"huge\.safetensors has 3221 MB and at most 1074 MB"):
+        read_clip(tmp_path / "huge.safetensors", two)
 
 
 def test_cameras_by_angles_and_by_matrices_agree(tmp_path):
@@ -116,6 +127,14 @@ def write_bytes(name, data):
     return lambda folder: (folder / name).write_bytes(data)
 
 
+def gigantic_png() -> bytes:
+    """A header that promises 400 million pixels."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 6, 0, 0, 0)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
 def cameras_json(rows):
     return write_bytes("cameras.json", json.dumps(rows).encode())
 
@@ -136,6 +155,9 @@ K = [[20, 0, 7], [0, 20, 5], [0, 0, 1]]
             lambda f: shutil.copy(f / "view_1/0001.png", f / "view_1/1.png"),
             "0001.png and 1.png in view_1 are the same",
         ),
+        (lambda f: shutil.copytree(f / "view_1", f / "view_01"), "view_01 and view_1 in clip are the same view"),
+        (write_bytes("view_1/0001.png", gigantic_png()), "view_1/0001.png is a gigantic picture"),
+        (lambda f: Image.open(f / "view_0/0001.png").save(f / "view_0/0001.png", "GIF"), "view_0/0001.png is not a"),
         (write_bytes("view_1/0002.png", b"\x89PNG no"), "view_1/0002.png is not a readable PNG"),
         (change_picture("view_1/0002.png", lambda p: p[:-1]), "view_1/0002.png has 14x9 pixels but view_0/0000.png"),
         (change_picture("view_0/0001.png", lambda p: p[..., :3]), "view_0/0001.png has no alpha channel (RGB)"),

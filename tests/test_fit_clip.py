@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,16 +112,18 @@ def test_one_view_with_its_own_camera_and_the_clip_file_of_a_run(tmp_path):
     write_cameras(folder / "cameras.json", cameras)
     few = ["stage2.iterations=2", "stage2.refine_iterations=0", "stage2.features.enabled=false"]
     config = Config.load("mini", [*(f"{k}={v}" for k, v in TINY.items()), *few])
-    for clip in (folder, tmp_path / "out0" / "clip.safetensors"):
+    for clip, prompt in ((folder, "a fox is jumping"), (tmp_path / "own.safetensors", "")):
         out = tmp_path / f"out{int(clip.is_file())}"
-        job = AnimateRequest(FOX, "a fox is jumping", out, config, tmp_path / "cache", clip)
+        job = AnimateRequest(FOX, prompt, out, config, tmp_path / "cache", clip)
         result = list(animate(job))[-1].result
         assert result is not None and MotionAsset.load(result.asset).frames == 3
         manifest = json.loads((out / "run.json").read_text())
         assert manifest["weights"] is None, "no video model was needed"
+        assert manifest["prompt"] == "a fox is jumping", "given, or the clip's own"
         assert [stage["name"] for stage in manifest["stages"]] == ["prepare", "clip", "fit", "export"]
         made = Clip.load(out / "clip.safetensors")
         assert torch.equal(made.cameras[0].world_to_camera, cameras[0].world_to_camera)
+        replace(made, prompt="a fox is jumping ").save(tmp_path / "own.safetensors")
 
 
 @pytest.mark.parametrize(

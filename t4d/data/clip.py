@@ -1,6 +1,7 @@
 """A multi-view clip with its cameras, masks and, where known, exact tracks: the format clips travel in."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Clip:
     flow_valid: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.rgb.ndim != 5 or self.rgb.shape[2] != 3:
+        if self.rgb.ndim != 5 or self.rgb.shape[2] != 3 or self.rgb.numel() == 0:
             raise InputError(
                 f"a clip's rgb has shape {list(self.rgb.shape)}; expected [views, frames, 3, height, width]"
             )
@@ -61,7 +62,7 @@ class Clip:
                 raise InputError(
                     f"camera {i} is {camera.width}x{camera.height} but the frames are {w}x{h}; resize one of them"
                 )
-        if not self.fps > 0:
+        if not 0 < self.fps < math.inf:
             raise InputError(f"the clip has {self.fps} frames per second; give a positive number")
         _check_range("rgb", self.rgb)
         _check_range("mask", self.mask)

@@ -66,7 +66,7 @@ class GlbBuilder:
         """The whole document as pygltflib holds it, its bytes included."""
         document = {key: value for key, value in self.document.items() if value not in ([], {}, None)}
         used = sorted(extension_names(document))
-        required = [name for name in document.pop("extensionsRequired", []) if name in used]
+        required = sorted({name for name in document.pop("extensionsRequired", []) if name in used})  # each once
         document |= {
             "accessors": self._accessors,
             "bufferViews": self._views,

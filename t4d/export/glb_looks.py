@@ -56,7 +56,7 @@ class Looks:
             if key == "extras" or not isinstance(value, dict):
                 continue
             if key.lower().endswith("texture") and isinstance(value.get("index"), int):
-                texture = self._texture(value["index"])
+                texture = self._known_texture(value["index"], key)
                 if texture is None:
                     del record[key]
                     if key == "emissiveTexture":
@@ -65,6 +65,22 @@ class Looks:
                     value["index"] = texture
             else:
                 self._redirect(value)
+
+    def _known_texture(self, index: int, key: str) -> int | None:
+        """As `_texture`; None with a note where the file names what it does not hold.
+
+        Loading looks at the textures that give colour only, so others may be broken in a file that was accepted.
+        """
+        try:
+            if index < 0:
+                raise IndexError(index)
+            return self._texture(index)
+        except (IndexError, KeyError, TypeError, AttributeError):
+            self.notes.append(
+                f"The {key} of a material of {self.file.name} was left out of the animated GLB: texture {index} or "
+                "what it refers to is not in the file."
+            )
+            return None
 
     def _texture(self, index: int) -> int | None:
         done = self._done["textures"]

@@ -133,6 +133,10 @@ class RunRecorder:
                 self._open.remove(record)
             self.write()
 
+    def set_prompt(self, prompt: str) -> None:
+        """Record the sentence where it is known only later (a clip from elsewhere brings its own)."""
+        self._facts["prompt"] = prompt
+
     def note(self, text: str) -> None:
         """Keep a remark (a choice that was made, a label of the weights); repeated remarks are kept once."""
         if text not in self.notes:

@@ -58,6 +58,8 @@ def nan_frame() -> torch.Tensor:
     [
         ({"mask": torch.rand(V, T - 1, 1, H, W)}, r"\[2, 2, 1, 6, 8\].*needs \[2, 3, 1, 6, 8\]"),
         ({"mask": torch.rand(V, T, 1, W, H)}, "mask has shape"),
+        ({"rgb": torch.rand(V, T, 3, 0, W)}, r"rgb has shape \[2, 3, 3, 0, 8\]"),
+        ({"fps": float("inf")}, "inf frames per second"),
         ({"rgb": nan_frame()}, "frame 2 of view 1"),
         ({"rgb": clip().rgb * 255}, "expected 0..1"),
         ({"rgb": clip().rgb[0]}, "expected .views, frames"),

@@ -218,6 +218,22 @@ def test_a_missing_picture_is_said_and_left_out(tmp_path):
     assert next(m for m in read.mesh.materials if m.name == "file beside").texture is None
 
 
+@pytest.mark.parametrize("index", [99, -1])
+def test_a_texture_that_is_not_there_is_said_and_left_out(tmp_path, index):
+    """Loading looks at colour only: a broken normal map must not cost the export after a long fit."""
+    path = rich_glb(tmp_path)
+    data, document = path.read_bytes(), glb_json(path)
+    document["materials"][1]["normalTexture"] = {"index": index}
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + data[20 + struct.unpack("<I", data[12:16])[0] :]
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    report, _, written = Moving(path, count=200).write(tmp_path / "out.glb")
+    assert len(report.notes) == 1 and f"normalTexture of a material of {path.name}" in report.notes[0]
+    looks = next(m for m in written["materials"] if m["name"] == "moved texture")
+    assert "normalTexture" not in looks and "baseColorTexture" in looks["pbrMetallicRoughness"]
+
+
 def test_refusals(tmp_path):
     moving = Moving(rich_glb(tmp_path), count=200)
     out = tmp_path / "out.glb"
@@ -264,7 +280,7 @@ def test_builder_keeps_the_whole_document():
             "nodes": [{"name": "n", "mesh": 0}],
             "meshes": [{"name": "m", "weights": [0.0], "extras": {"targetNames": ["frame 1"]}, "primitives": []}],
             "materials": [{"name": "x", "extensions": {"KHR_materials_clearcoat": {"clearcoatFactor": 1.0}}}],
-            "extensionsRequired": ["KHR_not_used", "KHR_materials_clearcoat"],
+            "extensionsRequired": ["KHR_not_used", "KHR_materials_clearcoat", "KHR_materials_clearcoat"],
         }
     )
     index = builder.accessor(np.eye(3), "<f4", target=VERTICES, bounds=True)

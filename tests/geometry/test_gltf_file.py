@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,21 @@ def test_undecodable_texture_is_noted(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"not a picture")
     obj = load_object(textured("a.png").write(tmp_path / "a.glb"))
     assert obj.mesh.materials[0].texture is None and "a.png cannot be decoded" in obj.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["gigantic", "postscript"])
+def test_dangerous_pictures_are_noted(tmp_path: Path, kind: str) -> None:
+    """A header that promises 400 million pixels; PostScript, for which Pillow would start another program."""
+    head = struct.pack(">IIBBBBB", 20000, 20000, 8, 6, 0, 0, 0)
+    chunk = struct.pack(">I", len(head)) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    end = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+    eps = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(eps, "EPS")
+    data = b"\x89PNG\r\n\x1a\n" + chunk + end if kind == "gigantic" else eps.getvalue()
+    (tmp_path / "a.png").write_bytes(data)
+    obj = load_object(textured("a.png").write(tmp_path / "a.glb"))
+    assert obj.mesh.materials[0].texture is None and "a.png cannot be decoded" in obj.notes[0]
+    assert ("exceeds limit" if kind == "gigantic" else "no picture of a known kind") in obj.notes[0]
 
 
 @pytest.mark.parametrize(

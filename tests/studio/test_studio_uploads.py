@@ -92,6 +92,11 @@ def test_a_damaged_archive_and_a_large_file_have_their_sentences(tmp_path: Path)
     broken.write_bytes(b"PK\x03\x04 but no more")
     with pytest.raises(InputError, match=r"x\.zip is not a readable \.zip archive"):
         uploads.stage_upload([broken], tmp_path / "session")
+    misnamed = archive(tmp_path / "name.zip", **{"aé.obj": b"v"})
+    misnamed.write_bytes(misnamed.read_bytes().replace("é".encode(), b"\xff\xfe"))  # said to be UTF-8
+    with pytest.raises(InputError, match=r"name\.zip is not a readable \.zip archive"):
+        uploads.stage_upload([misnamed], tmp_path / "session")
+    assert not (tmp_path / "session").exists()
     large = tmp_path / "large.glb"
     with large.open("wb") as file:
         file.truncate(300 * 2**20)
@@ -105,7 +110,10 @@ def test_a_job_keeps_its_upload_when_the_session_ends(tmp_path: Path) -> None:
     packed = archive(tmp_path / "cow.zip", **{"m/cow.obj": b"v", "tex/a.png": b"p"})
     source = uploads.stage_upload([packed], workspace.session_uploads("visitor/../x"))
     run = workspace.new_run("cow")
+    past = time.time() - 24 * 3600
+    os.utime(source.parents[1], (past, past))
     lent = workspace.lend_input(source, run)
+    workspace.clean()  # by the age of the loan, not of the upload
     workspace.forget_session("visitor/../x")
     assert not source.exists() and lent.read_bytes() == b"v"
     assert (lent.parent.parent / "tex" / "a.png").read_bytes() == b"p"
