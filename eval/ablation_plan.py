@@ -1,6 +1,7 @@
 """What a run of the Stage Two ablation does, from its command line; the same in every process."""
 
 import argparse
+import subprocess
 from pathlib import Path
 
 from eval.ablation_cases import BOUNDS, GENERATED_CASES, GENERATED_ROWS, TRUTH_CASES, TRUTH_ROWS
@@ -29,6 +30,8 @@ class Plan:
         bounds: rows that are not fits.
         configs: configuration of each row that is a fit.
         base: configuration of "full".
+        commit: see `commit`; like the code's digests (`source`) as it was when the plan was made, for files that are
+            edited while fits run are not what runs.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -48,6 +51,8 @@ class Plan:
         self.configs = {row: Config.load(arguments.preset, self.overrides, variant=row) for row in fitted}
         self.base = Config.load(arguments.preset, self.overrides)
         self.model_sha256 = VideoModel.load(self.base.stage1.weights).sha256
+        self.commit = commit()
+        self._sources = source_digest(("splat",)), source_digest(("motion", "splat"))
 
     def key(self, row: str, case: str, seed: int) -> str:
         """Name of one fit: what, on what, and a digest of how."""
@@ -61,7 +66,7 @@ class Plan:
 
     def source(self, row: str) -> str:
         """Digest of the code a row's figures come from."""
-        return source_digest(("splat",) if row in self.bounds else ("motion", "splat"))
+        return self._sources[row not in self.bounds]
 
     def asset(self, row: str, case: str, seed: int) -> Path:
         """Where the moving object of a fit is kept."""
@@ -85,6 +90,14 @@ class Plan:
     def keys(self) -> set[str]:
         """Names of all fits of the plan."""
         return {self.key(row, case.name, seed) for row in self.rows for case in self.cases for seed in self.seeds}
+
+
+def commit() -> str:
+    """Short hash of the code, "-dirty" where it is not committed; "" outside a repository."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=REPO, capture_output=True, text=True
+    )
+    return found.stdout.strip()
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -24,7 +24,6 @@ and seeds, of means and of paired differences to "full" (same case, same seed).
 import argparse
 import multiprocessing
 import os
-import subprocess
 import time
 from typing import Any
 
@@ -80,7 +79,7 @@ def _one(
     plan: Plan, store: Store, model: VideoModel, scene: TruthScene | Scene, row: str, case: str, seed: int
 ) -> dict[str, Any]:
     """The record of one fit (or bound): figures, frame-0 difference, cost."""
-    record: dict[str, Any] = {"commit": _commit(), "source": plan.source(row)}
+    record: dict[str, Any] = {"commit": plan.commit, "source": plan.source(row)}
     seen = scene.scene if isinstance(scene, TruthScene) else scene
     if row in plan.bounds:
         return {**record, "figures": {**_judge(scene, _bound(scene, row)), "cpu_seconds": 0.0}}
@@ -107,14 +106,6 @@ def _bound(scene: TruthScene | Scene, row: str) -> Gaussians:
         return stack_gaussians([scene.gaussians] * scene.rgb.shape[1])
     bound = scene.bound
     return {"oracle": bound.oracle, "oracle_first_light": bound.posed_in_first_light(), "static": bound.still()}[row]
-
-
-def _commit() -> str:
-    """Short hash of the code that made a line, "-dirty" where it is not committed; "" outside a repository."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=REPO, capture_output=True, text=True
-    )
-    return found.stdout.strip()
 
 
 def main() -> None:

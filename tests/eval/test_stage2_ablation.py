@@ -60,6 +60,18 @@ def test_keys_name_what_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     assert key("static") != key("static", "--set", "splat.count=400")
 
 
+def test_lines_name_the_code_that_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_data: Path):
+    import argparse
+
+    monkeypatch.setattr(sys, "argv", command(tmp_path, "--rows", "full,static"))
+    plan = Plan(arguments_of(argparse.ArgumentParser()))
+    before = plan.source("full"), plan.source("static"), plan.commit
+    assert before[0] != before[1]
+    monkeypatch.setattr("eval.ablation_store.PACKAGE", tmp_path)  # edited while fits run
+    assert (plan.source("full"), plan.source("static"), plan.commit) == before
+    assert Plan(arguments_of(argparse.ArgumentParser())).source("full") != before[0]
+
+
 def test_sheets_are_cut_to_the_object():
     pictures = torch.full((2, 3, 3, 20, 30), 0.5)
     pictures[0, 1, :, 8:10, 12:17] = 0.9
