@@ -211,7 +211,7 @@ class Config(_Section):
             key, separator, value = item.partition("=")
             if not separator:
                 raise InputError(f"Override '{item}' has no '='; write it as section.key=value, e.g. stage1.steps=10.")
-            _merge(data, _nest(key.strip().split("."), yaml.safe_load(value)))
+            _merge(data, _nest(key.strip().split("."), _yaml(value, f"Override '{item}'")))
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -242,11 +242,19 @@ def _read_preset(preset: str) -> dict[str, Any]:
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else _PRESETS / f"{preset}.yaml"
     if not path.is_file():
         raise InputError(f"Preset '{preset}' does not exist; use one of {', '.join(preset_names())} or a YAML file.")
-    data = yaml.safe_load(path.read_text()) or {}
+    data = _yaml(path.read_text(), f"Preset file {path.name}") or {}
     if not isinstance(data, dict):
         raise InputError(f"Preset file {path.name} holds a {type(data).__name__}; a mapping of settings is expected.")
     data.setdefault("preset", path.stem)
     return data
+
+
+def _yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(f"{name} is not valid YAML ({said}); check its brackets, quotes and colons.") from error
 
 
 def _read_variant(variant: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from t4d.data.clip import Clip
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.diffusion.segmenter import BackgroundSegmenter
+from t4d.errors import InputError
 from t4d.export.video import write_grid
 from t4d.geometry.camera import Camera, rig
 from t4d.geometry.normalise import Normaliser
@@ -88,10 +89,24 @@ def read_json(path: Path) -> Any:
 
 
 def device_of(config: Config) -> torch.device:
-    """The torch device a configuration asks for; "auto" is CUDA where there is one."""
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The torch device a configuration asks for; "auto" is CUDA where there is one.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "auto":
+        return torch.device("cuda" if count else "cpu")
+    try:
+        device = torch.device(config.device)
+    except RuntimeError:
+        device = torch.device("meta")  # refused below
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= count):
+        raise InputError(
+            f"The device {config.device!r} was asked for and this machine has the CPU and {count} CUDA devices; set "
+            "device to auto, cpu, cuda or cuda:N."
+        )
+    return device
 
 
 def cameras_of(geometry: GeometryConfig, width: int, height: int) -> list[Camera]:

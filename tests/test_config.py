@@ -30,11 +30,28 @@ def test_override_changes_one_value_only():
         (["stage1.stepz=3"], "stage1.stepz"),
         (["stage2.lr_heads=.nan"], "stage2.lr_heads"),
         (["seed"], "no '='"),
+        (["geometry.azimuths=[0, 90"], r"azimuths=\[0, 90' is not valid YAML"),
     ],
 )
 def test_bad_override_is_named(overrides, names):
     with pytest.raises(InputError, match=names):
         Config.load("mini", overrides)
+
+
+def test_a_broken_preset_file_is_named_in_one_sentence(tmp_path):
+    (tmp_path / "mine.yaml").write_text("stage1: [3")
+    with pytest.raises(InputError, match=r"mine\.yaml is not valid YAML") as caught:
+        Config.load(str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps"])
+def test_a_device_that_is_not_there_is_refused(device):
+    from t4d.steps import device_of
+
+    assert device_of(Config.load("mini", ["device=cpu"])).type == "cpu"
+    with pytest.raises(InputError, match=f"'{device}' was asked for and this machine has"):
+        device_of(Config.load("mini", [f"device={device}"]))
 
 
 def test_unknown_preset_and_variant_list_what_exists():

@@ -120,6 +120,9 @@ def test_equal_arguments_give_equal_files_and_seeds_differ(cube: Path, tmp_path:
     for name, seed in zip(names, (0, 0, 1)):
         bake(cube, name, vertices=300, seed=seed, samples=8)
     assert names[0].read_bytes() == names[1].read_bytes()
+    first, other = (load_object(names[i]).mesh.vertex_color for i in (0, 2))
+    assert first is not None and other is not None and first.shape == other.shape
+    assert 1e-4 < np.abs(first - other).max() < 0.1
 
 
 def test_z_up_file_becomes_y_up(tmp_path: Path) -> None:
