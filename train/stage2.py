@@ -3,9 +3,9 @@
     accelerate launch train/stage2.py FOLDER --out RUNS [--preset mini] [--variant full] [section.key=value ...]
 
 An object FOLDER/NAME.glb (.gltf, .obj, .ply) is fitted to the clip beside it, NAME/ or NAME.safetensors, where there is
-one (`t4d.clip_folder`), else to a generated one. Its sentence is that of prompts.json, {"NAME": "..."}, else --prompt.
-Each goes to RUNS/NAME with log.jsonl of its fit; RUNS/.stages is shared. Called again it takes what is finished from
-there and goes on inside what is not. The objects are split over accelerate's processes (on CPUs: torchrun).
+one (`t4d.clip_folder`), else to a generated one. Its sentence is that of prompts.json, {"NAME": "..."}, else --prompt,
+else the clip's or "it is moving". Each goes to RUNS/NAME with log.jsonl of its fit; RUNS/.stages is shared. Another
+call takes what is finished from there and goes on inside what is not. The objects are split over the processes.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--variant", default="full")
-    parser.add_argument("--prompt", default="it is moving", help="for objects that prompts.json does not name")
+    parser.add_argument("--prompt", default="", help="for objects that prompts.json does not name")
     parser.add_argument("overrides", nargs="*", help="section.key=value, for example stage2.iterations=100")
     args, state = parser.parse_intermixed_args(), PartialState(cpu=not torch.cuda.is_available())
     gpu = [f"device={state.device}"] if torch.cuda.is_available() else []
@@ -90,7 +90,7 @@ def main() -> None:
     with state.split_between_processes([path.name for path in found]) as mine:
         for path in (args.folder / str(name) for name in mine):
             clip = next((c for c in (path.with_suffix(""), path.with_suffix(".safetensors")) if c.exists()), None)
-            prompt = str(prompts.get(path.stem, args.prompt))
+            prompt = prompts.get(path.stem, args.prompt) or ("it is moving" if clip is None else "")
             ended = run(AnimateRequest(path, prompt, args.out / path.stem, config, args.out / ".stages", clip))
             print(f"{path.name}: {ended} (process {state.process_index} of {state.num_processes})", flush=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from t4d.data.clip import Clip
 from t4d.errors import InputError
 from t4d.motion.asset import MotionAsset
 from t4d.paths import ASSETS, REPO
@@ -59,10 +60,11 @@ def test_two_processes_fit_a_folder_and_a_repeat_goes_on(tmp_path):
     # A clip beside its object is fitted instead of a generated one: the astronaut's own, from the first call.
     shutil.copyfile(out / "astronaut" / "clip.safetensors", folder / "astronaut.safetensors")
     (folder / "broken.glb").unlink()
-    run(folder, out, "--prompt", "it is walking")
+    run(folder, out)
     assert asset.read_bytes() == first
     cached = {stage["name"]: stage["cached"] for stage in manifest(out / "fox")["stages"]}
     assert all(cached[name] for name in ("prepare", "clip", "features", "fit"))
+    assert Clip.load(out / "astronaut" / "clip.safetensors").prompt == "it is walking"
     assert "astronaut.safetensors" in [entry["name"] for entry in manifest(out / "astronaut")["inputs"]]
 
 
