@@ -80,13 +80,31 @@ def _camera(entry: OrbitEntry | PinholeEntry, view: int, name: str, width: int, 
     if isinstance(entry, OrbitEntry):
         return orbit_camera(entry.azimuth, entry.elevation, entry.distance, entry.vfov, width, height)
     pose, K = (torch.tensor(m, dtype=torch.float64) for m in (entry.world_to_camera, entry.K))
+    return checked_camera(Camera(pose, K, width, height), view, name)
+
+
+def checked_camera(camera: Camera, view: int, name: str) -> Camera:
+    """The camera, where its matrices are what everything that renders and projects takes them for.
+
+    Args:
+        camera: as it was stored.
+        view: its number, for the sentence.
+        name: of the file it comes from.
+
+    Raises:
+        InputError: the pose is not rigid, or the intrinsics are not those of a pinhole without skew.
+    """
+    pose, K = camera.world_to_camera, camera.K
     turn = pose[:3, :3]
     rigid = torch.allclose(turn @ turn.T, torch.eye(3).double(), atol=1e-4) and float(torch.linalg.det(turn)) > 0
-    if not rigid or pose[3].tolist() != [0, 0, 0, 1]:
+    if not rigid or not bool(pose.isfinite().all()) or pose[3].tolist() != [0, 0, 0, 1]:
         raise InputError(
             f"{name}: world_to_camera of view {view} is not a rotation and a translation; expected OpenCV axes without "
             "scale or mirroring, last row 0 0 0 1."
         )
-    if not (K[0, 0] > 0 and K[1, 1] > 0) or K[2].tolist() != [0, 0, 1] or float(K[1, 0]) != 0:
-        raise InputError(f"{name}: K of view {view} is no pinhole matrix; expected fx, fy > 0 and last row 0 0 1.")
-    return Camera(pose, K, width, height)
+    square = K[2].tolist() == [0, 0, 1] and float(K[1, 0]) == 0 and float(K[0, 1]) == 0  # the rasteriser knows no skew
+    if not (square and K[0, 0] > 0 and K[1, 1] > 0 and bool(K.isfinite().all())):
+        raise InputError(
+            f"{name}: K of view {view} is no pinhole matrix; expected fx, fy > 0, no skew and last row 0 0 1."
+        )
+    return camera

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from t4d.clip_cameras import CAMERAS, read_cameras
+from t4d.clip_cameras import CAMERAS, checked_camera, read_cameras
 from t4d.data.clip import Clip
 from t4d.errors import InputError
 from t4d.geometry.camera import Camera
@@ -83,6 +83,8 @@ def read_clip(
             raise InputError(
                 f"The clip {path.name} has {shape[0]} views but {views} were asked for; leave --views out."
             )
+        for view, camera in enumerate(clip.cameras):
+            checked_camera(camera, view, path.name)
         found = NamedClip(
             clip, [[f"frame {t} of view {v} of {path.name}" for t in range(shape[1])] for v in range(shape[0])]
         )

@@ -175,6 +175,10 @@ K = [[20, 0, 7], [0, 20, 5], [0, 0, 1]]
             cameras_json([{"world_to_camera": EYE, "K": [[-20, 0, 7], *K[1:]]}] * 2),
             "cameras.json: K of view 0 is no pinhole matrix",
         ),
+        (
+            cameras_json([{"world_to_camera": EYE, "K": [[20, 1, 7], *K[1:]]}] * 2),
+            "cameras.json: K of view 0 is no pinhole matrix; expected fx, fy > 0, no skew",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_in_one_sentence(tmp_path, damage, says):
@@ -205,6 +209,24 @@ def test_values_that_cannot_be_are_refused_with_the_clip_file(tmp_path, name, va
     assert says in str(caught.value)
     if name == "rgb":
         assert "frame 2 of view 1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value", "says"),
+    [
+        ("world_to_camera", 0, float("nan"), "world_to_camera of view 1 is not a rotation"),
+        ("world_to_camera", 2, 9.0, "world_to_camera of view 1 is not a rotation"),
+        ("K", 0, float("inf"), "K of view 1 is no pinhole matrix"),
+        ("K", 1, -5.0, "K of view 1 is no pinhole matrix"),
+    ],
+)
+def test_broken_cameras_of_a_clip_file_are_named(tmp_path, name, row, value, says):
+    clip = read_clip(write(tmp_path / "clip", pictures()), two).clip
+    getattr(clip.cameras[1], name)[row, row] = value
+    clip.save(tmp_path / "mine.safetensors")
+    with pytest.raises(InputError) as caught:
+        read_clip(tmp_path / "mine.safetensors", two)
+    assert str(caught.value).startswith(f"mine.safetensors: {says}")
 
 
 def test_one_frame_and_no_clip_are_refused(tmp_path):
