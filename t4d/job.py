@@ -25,7 +25,7 @@ _FEATURE_CODE = ("feature_maps.py", "feature_table.py", "projection.py", "visibi
 PREPARE = Stage("prepare", version=2, code=("geometry", "splat"))
 CLIP = Stage("clip", version=2, code=("diffusion",))
 IMPORT = Stage("import", version=1, code=("clip_folder.py", "clip_cameras.py", "data/clip.py"))
-FEATURES = Stage("features", version=1, code=("diffusion", *(f"motion/{name}" for name in _FEATURE_CODE)))
+FEATURES = Stage("features", 1, ("diffusion", "stage_two.py", *(f"motion/{name}" for name in _FEATURE_CODE)))
 FIT = Stage("fit", version=2, code=("motion", "splat", "diffusion", "stage_two.py"))
 
 
@@ -119,7 +119,9 @@ class Job:
         needed = request.clip is None or config.stage2.features.enabled or stage_two.guided(config.stage2)
         self.weights_files = model.weights_folder(config.stage1.weights) if needed else None
         # What every stage depends on besides its own section of the configuration.
-        self.common = {"geometry": config.geometry, "splat": config.splat, "seed": config.seed, "device": config.device}
+        # Of the device its kind: "auto" is one of the others, and two cards of a machine share what either has made.
+        kind = steps.device_of(config).type
+        self.common = {"geometry": config.geometry, "splat": config.splat, "seed": config.seed, "device": kind}
         self.halted: FitState | None = None
         self.recorder = RunRecorder(
             request.out / "run.json",

@@ -76,6 +76,9 @@ def fit(
     checkpoint = folder / "checkpoint.safetensors"  # outlives a kill, see `t4d.stages`
     resume = load_file(checkpoint) if checkpoint.is_file() else None
     before = 0 if resume is None else int(resume["iteration"])
+    # The bits depend on it, and the run before may have had another.
+    earlier: list[int] = [] if resume is None else resume["threads"].tolist()
+    threads = sorted({torch.get_num_threads(), *earlier})
     state, saved = None, (before, time.monotonic())
     try:
         for state in fit_motion(
@@ -94,12 +97,12 @@ def fit(
             due = state.iteration % CHECKPOINT_EVERY == 0 or state.iteration == settings.iterations
             due = due or time.monotonic() - saved[1] > CHECKPOINT_SECONDS
             if due and state.iteration < state.total:
-                write_atomically(checkpoint, partial(save_file, state.checkpoint()))
+                write_atomically(checkpoint, partial(save_file, _checkpoint(state, threads)))
                 saved = (state.iteration, time.monotonic())
-            yield _fit_step(state, before, saved[0])
+            yield _fit_step(state, before, saved[0], threads)
     except GeneratorExit:
         if state is not None and saved[0] < state.iteration < state.total:
-            write_atomically(checkpoint, partial(save_file, state.checkpoint()))
+            write_atomically(checkpoint, partial(save_file, _checkpoint(state, threads)))
         raise
     assert state is not None
     state.asset.save(folder / "asset.safetensors")
@@ -114,12 +117,7 @@ def guided(settings: StageTwoConfig) -> bool:
 
 def _guidance(prompt: str, weights: Weights, config: Config) -> VideoGuidance:
     options = config.stage2.guidance.model_dump(exclude={"lambda_sds"})
-    guidance = VideoGuidance(weights.model, prompt, backend=config.splat.backend, **options)
-    # A size that the model cannot take is refused now, not after the reconstruction.
-    side = config.stage2.guidance.size
-    with torch.no_grad():
-        weights.model.autoencoder.condition(torch.full((1, 1, 4, side, side), 0.5, device=weights.device))
-    return guidance
+    return VideoGuidance(weights.model, prompt, backend=config.splat.backend, **options)
 
 
 def _features_of(
@@ -145,7 +143,11 @@ def _reproject(projector: Projector, config: Config, asset: MotionAsset) -> Feat
     return projector.reproject(Gaussians.from_state_dict(moved), config.splat.backend)
 
 
-def _fit_step(state: FitState, before: int, saved: int) -> Step:
+def _checkpoint(state: FitState, threads: list[int]) -> dict[str, torch.Tensor]:
+    return {**state.checkpoint(), "threads": torch.tensor(threads)}
+
+
+def _fit_step(state: FitState, before: int, saved: int, threads: list[int]) -> Step:
     doing = "Fitting motion" if state.phase == "reconstruct" else "Refining"
     facts = {
         "phase": state.phase,
@@ -154,6 +156,7 @@ def _fit_step(state: FitState, before: int, saved: int) -> Step:
         "resumed_from": before,
         "checkpoint": saved,
         "threads": torch.get_num_threads(),
+        "threads_so_far": threads,
         "loss": state.loss,
         "terms": state.terms,
     }

@@ -15,6 +15,7 @@ from t4d.errors import Cancelled, InputError
 from t4d.export.ply import write_ply
 from t4d.export.video import read_video
 from t4d.geometry.camera import rig
+from t4d.job import Job
 from t4d.motion.asset import MotionAsset
 from t4d.motion.feature_table import FeatureTable
 from t4d.paths import ASSETS
@@ -125,6 +126,14 @@ def test_the_asset_holds_what_the_configuration_asks_for(finished):
     assert bool(table.visible.any()) and not bool(table.visible.all())
 
 
+@pytest.mark.parametrize(("card", "kind"), [("auto", "cuda"), ("cuda:1", "cuda"), ("cpu", "cpu")])
+def test_stages_know_the_kind_of_device_not_its_number(tmp_path, monkeypatch, card, kind):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = Config.load("mini", [*SMALL, f"device={card}"])
+    assert Job(small_request(tmp_path, config=config), "a fox is running", lambda: False).common["device"] == kind
+
+
 def test_second_run_reuses_what_did_not_change(finished):
     request, _, _ = finished
     changes = {
@@ -207,6 +216,21 @@ def test_stop_keeps_a_viewable_asset_and_the_next_run_goes_on_bitwise(finished, 
     assert again is not None and again.stopped is None and fit["resumed_from"] == after + 1
     straight = list(animate(small_request(tmp_path / "straight", config=config, cache=whole)))[-1].result
     assert straight is not None and straight.asset.read_bytes() == again.asset.read_bytes()
+
+
+def test_a_fit_gone_on_with_on_other_threads_says_so(finished, tmp_path):
+    shutil.copytree(finished[0].out / ".stages", tmp_path / "cache", ignore=lambda folder, _: ["fit"])
+    before, seen, found = torch.get_num_threads(), [], []
+    for threads in (1, 2):
+        config = Config.load("mini", [*SMALL, f"threads={threads}"])
+        job = small_request(tmp_path / "out", config=config, cache=tmp_path / "cache")
+        for progress in animate(job, stop=lambda: len(seen) == 1):
+            if "Fitting motion, step 2" in progress.message or progress.result:
+                seen.append(progress.message)
+        fit = next(stage for stage in manifest_of(job.out)["stages"] if stage["name"] == "fit")["details"]
+        found.append((fit["resumed_from"], fit["threads"], fit["threads_so_far"]))
+    torch.set_num_threads(before)
+    assert found[0] == (0, 1, [1]) and found[1][0] > 0 and found[1][1:] == (2, [1, 2])
 
 
 @pytest.mark.parametrize(("how", "after"), [("stop", "step 3 of 4"), ("cancel", "step 4 of 4")])
