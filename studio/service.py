@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Studio:
         self.task, self.inspect = task, inspect
         self.gallery: list[GalleryObject] = read_gallery()
         self._jobs: dict[str, Job] = {}
+        self._starting = threading.Lock()  # two clicks of one session at once are one job
 
     def upload(self, files: Sequence[str], session: str) -> tuple[Source, dict | None]:
         """Takes an upload and, where the worker is free, looks into it.
@@ -106,9 +108,7 @@ class Studio:
             raise InputError("No object is chosen; pick one from the gallery or upload a file.")
         if not Path(source.path).is_file():
             raise InputError(f"The upload {source.name} is no longer here; upload it again.")
-        running = self._jobs.get(session)
-        if running is not None and not running.snapshot.ended:
-            raise InputError("A job of yours is still running; wait for it or stop it.")
+        self._check_free(session)
         text = checked_prompt(prompt)
         if seed is None or not math.isfinite(seed) or seed != int(seed):
             raise InputError(f"The seed is {seed!r}; enter a whole number from 0 to 2147483647.")
@@ -123,13 +123,19 @@ class Studio:
             "config": config.model_dump(mode="json"),
         }
         try:
-            job = self.runner.submit(self.task, payload, run)
+            with self._starting:
+                self._check_free(session)
+                job = self._jobs[session] = self.runner.submit(self.task, payload, run)
         except InputError:
             self.workspace.return_input(run)
             self.workspace.drop_run(run)
             raise
-        self._jobs[session] = job
         return job, run
+
+    def _check_free(self, session: str) -> None:
+        running = self._jobs.get(session)
+        if running is not None and not running.snapshot.ended:
+            raise InputError("A job of yours is still running; wait for it or stop it.")
 
     def finish(self, session: str, job: Job, run: Path) -> None:
         """Ends what `start` began, however the job or the page went."""

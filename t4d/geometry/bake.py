@@ -25,6 +25,7 @@ GOOD_ENOUGH = (1 / 255) ** 2  # mean squared sRGB error of a triangle that nobod
 INVISIBLE = 1e-5  # mean squared sRGB error over the surface (50 dB) from which more vertices are a waste
 GROWTH = 0.3  # most of the present vertices added in a round, so that later rounds see what earlier ones left
 RIDGE = 0.01
+CHUNK = 100_000  # triangles looked at together, so that memory does not grow with the mesh
 
 
 def bake_vertex_colors(fine: FineMesh, light: np.ndarray | None, budget: int) -> Generator[float, None, Mesh]:
@@ -47,7 +48,8 @@ def bake_vertex_colors(fine: FineMesh, light: np.ndarray | None, budget: int) ->
     mesh = fine.mesh
     arriving = np.ones((len(mesh.vertices), 3)) if light is None else light
     surface = as_surface(mesh, mesh.vertices, fine.normals, arriving)
-    error = _errors(surface, mesh, np.arange(len(surface.faces)))
+    room = len(surface.values) < budget
+    error = _errors(surface, mesh, np.arange(len(surface.faces) if room else 0))
     area = float(surface.areas().sum())
     while len(surface.values) < budget and error.sum() > INVISIBLE * area:
         finer = _split_worst(surface, error, budget)
@@ -84,6 +86,11 @@ def _seen(surface: Surface, mesh: Mesh, rows: np.ndarray, points: np.ndarray) ->
 
 def _errors(surface: Surface, mesh: Mesh, rows: np.ndarray) -> np.ndarray:
     """[f] area times mean squared sRGB error of colours interpolated from the corners; 0 where nobody sees it."""
+    parts = [_errors_of(surface, mesh, rows[low : low + CHUNK]) for low in range(0, len(rows), CHUNK)]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _errors_of(surface: Surface, mesh: Mesh, rows: np.ndarray) -> np.ndarray:
     truth = _seen(surface, mesh, rows, PROBES)
     simple = np.einsum("pk,fkc->fpc", PROBES, _seen(surface, mesh, rows, np.eye(3)))
 

@@ -56,6 +56,16 @@ def test_more_vertices_show_more_of_a_texture() -> None:
     assert scores[0] < scores[1] - 3 and scores[1] < scores[2] - 6 and scores[2] > 35
 
 
+def test_looking_at_few_triangles_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = poster(rings())
+    fine = split_for_light(mesh, mesh.vertices, 100)
+    whole = baked(fine, None, 300)
+    monkeypatch.setattr("t4d.geometry.bake.CHUNK", 7)
+    parts = baked(fine, None, 300)
+    assert np.array_equal(whole.vertices, parts.vertices) and np.array_equal(whole.faces, parts.faces)
+    assert whole.vertex_color is not None and np.array_equal(whole.vertex_color, parts.vertex_color)
+
+
 def test_vertices_go_where_the_picture_changes() -> None:
     picture = np.full((64, 64, 3), 200, np.uint8)
     picture[:, :32] = rings()[:, :32]

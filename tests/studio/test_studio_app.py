@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +198,32 @@ def test_the_server_refuses_a_large_upload_and_private_files(served: tuple[Studi
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
     for hidden in (studio.workspace.private / "secret.txt", REPO / "pyproject.toml", Path("/etc/passwd")):
         assert httpx.get(f"{url}gradio_api/file={hidden}").status_code == 403
+
+
+def test_starts_of_one_session_at_once_are_one_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studio = Studio(Workspace(tmp_path / "runs"), Jobs(), **TASKS)
+    (tmp_path / "box.glb").write_bytes(b"good")
+    source, together = Source(str(tmp_path / "box.glb"), "box.glb", False), threading.Barrier(6, timeout=20)
+    new_run = studio.workspace.new_run
+
+    def all_past_the_first_check(title: str) -> Path:
+        together.wait()
+        return new_run(title)
+
+    monkeypatch.setattr(studio.workspace, "new_run", all_past_the_first_check)
+
+    def start(_: int) -> bool:
+        try:
+            studio.start("v", source, "hang", 0, "mini", SETTINGS)
+        except InputError as error:
+            assert "still running" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(start, range(6))) == 1
+    assert len(list(studio.workspace.root.glob("2*"))) == 1, "the folders of those refused are gone"
+    studio.runner.close()
 
 
 def test_leaving_stops_the_job_and_deletes_the_uploads(tmp_path: Path) -> None:
