@@ -109,15 +109,18 @@ def denoise_once(
 
     def ask() -> Tensor:
         copies = 2 if guided else 1
-        return network(
-            torch.cat([z_t] * copies) if guided else z_t,
-            torch.cat([time] * copies),
-            text=both.text,
-            image_embeds=both.image_embeds,
-            cameras=both.cameras,
-            cond_concat=both.cond_concat,
-            pooled_text=both.pooled_text,
-        )
+        # bf16 on CUDA, where the paper's size needs it; guidance is applied in full precision, it amplifies rounding.
+        with torch.autocast(z_t.device.type, torch.bfloat16, enabled=z_t.is_cuda):
+            prediction = network(
+                torch.cat([z_t] * copies) if guided else z_t,
+                torch.cat([time] * copies),
+                text=both.text,
+                image_embeds=both.image_embeds,
+                cameras=both.cameras,
+                cond_concat=both.cond_concat,
+                pooled_text=both.pooled_text,
+            )
+        return prediction.to(z_t.dtype)
 
     maps: dict[str, Tensor] = {}
     if features:
