@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.ablation_store import Store
-from eval.stage2_scene import Scene, feature_table
+from eval.stage2_scene import Scene, feature_table, scene_maps
 from t4d.config import Config
 from t4d.diffusion.model import VideoModel
 from t4d.motion.asset import MotionAsset
-from t4d.motion.feature_maps import features_of
 from t4d.motion.feature_table import FeatureTable
 from t4d.motion.fit import fit_motion
 from t4d.motion.projection import Projector
@@ -67,18 +66,7 @@ def fit_scene(store: Store, model: VideoModel, scene: Scene, config: Config) -> 
 def _reprojection(model: VideoModel, scene: Scene, config: Config) -> Any:
     """Projects features again at moved centres; its components are those of the rest pose."""
     features = config.stage2.features
-    maps = features_of(
-        features.source,
-        model,
-        scene.rgb,
-        scene.mask,
-        scene.reference,
-        scene.cameras,
-        scene.prompt,
-        layer=features.layer,
-        t=features.t,
-        seed=scene.seed,
-    )
+    maps = scene_maps(model, scene, features)
     projector = Projector(maps, scene.cameras, features.width, features.neighbours)
     projector.table(scene.gaussians.means, scene.visible)
 

@@ -174,6 +174,22 @@ def _scene(
     )
 
 
+def scene_maps(model: VideoModel, scene: Scene, features: FeatureConfig) -> Tensor:
+    """Feature maps of the scene's clip, with the noise of the scene's seed; see ``features_of``."""
+    return features_of(
+        features.source,
+        model,
+        scene.rgb,
+        scene.mask,
+        scene.reference,
+        scene.cameras,
+        scene.prompt,
+        layer=features.layer,
+        t=features.t,
+        seed=scene.seed,
+    )
+
+
 def feature_table(store: Store, model: VideoModel, scene: Scene, features: FeatureConfig) -> FeatureTable:
     """The network's features of the scene's clip at its Gaussians (Eq. 6), cached with the noise of the scene's seed.
 
@@ -189,18 +205,7 @@ def feature_table(store: Store, model: VideoModel, scene: Scene, features: Featu
     }
 
     def made() -> dict[str, Tensor]:
-        maps = features_of(
-            features.source,
-            model,
-            scene.rgb,
-            scene.mask,
-            scene.reference,
-            scene.cameras,
-            scene.prompt,
-            layer=features.layer,
-            t=features.t,
-            seed=scene.seed,
-        )
+        maps = scene_maps(model, scene, features)
         return (
             Projector(maps, scene.cameras, features.width, features.neighbours)
             .table(scene.gaussians.means, scene.visible)

@@ -4,6 +4,7 @@ They keep diffusers' parameter names but never permute: feature maps travel chan
 view of them. Both can be checkpointed as a whole.
 """
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
@@ -31,7 +32,7 @@ def project(layer: nn.Module, tokens: Tensor) -> Tensor:
     return F.linear(tokens, weight.flatten(1), layer.bias)  # type: ignore[arg-type]
 
 
-class _Transformer(nn.Module):
+class _Transformer(nn.Module, ABC):
     """Shared frame: the parts of a diffusers transformer, the layout slot, and checkpointing."""
 
     def __init__(self, parts: nn.Module, slot: LayoutSlot):
@@ -50,8 +51,9 @@ class _Transformer(nn.Module):
             return out
         return self._run(hidden_states, *args)
 
+    @abstractmethod
     def _run(self, hidden_states: Tensor, *args) -> Tensor:
-        raise NotImplementedError
+        """The transformer itself, without checkpointing."""
 
 
 class SpatialTransformer(_Transformer):

@@ -1,7 +1,8 @@
 """Files that are either whole or absent."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,3 +27,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_sequence(
+    folder: Path, suffix: str, write: Callable[[Path, int], Path], frames: int, index: str, **facts: object
+) -> list[Path]:
+    """Write one numbered file a frame, `0000` and up, and a JSON file that says how to play them.
+
+    Args:
+        folder: Made when missing; files of an earlier, longer sequence in it are removed.
+        suffix: Of the numbered files, with its dot.
+        write: Writes a frame to a path and returns the path.
+        frames: Number of frames T.
+        index: Name of the JSON file.
+        facts: What it says besides the files' names.
+
+    Returns:
+        The T paths, in order.
+    """
+    folder = Path(folder)
+    paths = [write(folder / f"{frame:04d}{suffix}", frame) for frame in range(frames)]
+    for stale in set(folder.glob(f"[0-9][0-9][0-9][0-9]{suffix}")) - set(paths):
+        stale.unlink()
+    with atomic_path(folder / index) as temporary:
+        told = {"frames": [path.name for path in paths], **facts, "handedness": "right", "loop": True}
+        temporary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    return paths

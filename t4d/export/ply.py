@@ -1,6 +1,5 @@
 """3D Gaussian splatting PLY files, one per frame, in the layout of the original implementation."""
 
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 
 from t4d.errors import InputError
-from t4d.export.files import atomic_path
+from t4d.export.files import atomic_path, write_sequence
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.rotate import rotate_gaussians
 
@@ -99,15 +98,9 @@ def write_ply_sequence(
     Returns:
         The T paths, in order.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [write_ply(folder / f"{frame:04d}.ply", at(frame), up=up) for frame in range(frames)]
-    for stale in set(folder.glob("[0-9][0-9][0-9][0-9].ply")) - set(paths):
-        stale.unlink()
-    facts = {"frames": [path.name for path in paths], "fps": fps, "up": up, "handedness": "right", "loop": True}
-    with atomic_path(folder / "frames.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return paths
+    return write_sequence(
+        folder, ".ply", lambda path, frame: write_ply(path, at(frame), up=up), frames, "frames.json", fps=fps, up=up
+    )
 
 
 def zip_folder(path: Path, folder: Path) -> Path:

@@ -1,6 +1,5 @@
 """SPZ files: Gaussians at about a tenth of the size of a PLY, written by gsply."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from t4d.errors import InputError
-from t4d.export.files import atomic_path
+from t4d.export.files import atomic_path, write_sequence
 from t4d.export.ply import WORLD_TO_FILE, UpAxis
 from t4d.splat.gaussians import Gaussians
 from t4d.splat.rotate import rotate_gaussians
@@ -81,11 +80,6 @@ def write_spz_sequence(
     Returns:
         The T paths, in order.
     """
-    folder = Path(folder)
-    paths = [write_spz(folder / f"{frame:04d}.spz", at(frame), up=up) for frame in range(frames)]
-    for stale in set(folder.glob("[0-9][0-9][0-9][0-9].spz")) - set(paths):
-        stale.unlink()
-    facts = {"frames": [path.name for path in paths], "fps": fps, "up": up, "handedness": "right", "loop": True}
-    with atomic_path(folder / "spz.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return paths
+    return write_sequence(
+        folder, ".spz", lambda path, frame: write_spz(path, at(frame), up=up), frames, "spz.json", fps=fps, up=up
+    )

@@ -1,9 +1,7 @@
 """4D-SDS: the video model judges a moving asset from random viewpoints (Eq. 11)."""
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from t4d.diffusion.denoise import denoise_once
 from t4d.diffusion.model import VideoModel
@@ -63,7 +61,6 @@ class VideoGuidance:
         self.size, self.frames, self.views = size, frames, views
         self.t_min, self.t_max, self.scale, self.rescale = t_min, t_max, scale, rescale
         self.alphas_cumprod = model.alphas_cumprod
-        self._network = _SinglePrecision(model.unet, self._half)
         sides = (size, size) if isinstance(size, int) else size
         if any(side % model.autoencoder.factor for side in sides):
             raise InputError(
@@ -150,7 +147,7 @@ class VideoGuidance:
         noise = starting_noise(shape, float(model.meta.get("shared_noise", 0.0)), generator).to(z)
         noisy = add_noise(z[:, :, 1:], noise, float(t), self.alphas_cumprod)
         found = denoise_once(
-            self._network,
+            model.unet,
             torch.cat([z[:, :, :1], noisy], dim=2),
             t,
             condition,
@@ -163,15 +160,3 @@ class VideoGuidance:
         if not bool(torch.isfinite(found.x0).all()):
             raise RuntimeError("4D-SDS: the video model gave values that are not finite; its weights are bad.")
         return torch.cat([z[:, :, :1], found.x0[:, :, 1:]], dim=2)
-
-
-class _SinglePrecision(nn.Module):
-    """A network whose answer is float32 whatever it computes in: guidance amplifies the rounding of bf16."""
-
-    def __init__(self, network: nn.Module, context: Callable[[], torch.autocast]) -> None:
-        super().__init__()
-        self.network, self.context = network, context
-
-    def forward(self, *inputs: Tensor, **told: Tensor | None) -> Tensor:
-        with self.context():
-            return self.network(*inputs, **told).float()
