@@ -32,13 +32,28 @@ class DataConfig(_Section):
     rest_fraction: float = Field(default=0.5, ge=0, le=1, description="Share of clips that start from the rest pose.")
     clips: int = Field(default=0, ge=0, description="Cycle through this many clips (memorisation test); 0: endless.")
     workers: int = Field(default=1, ge=0, le=64, description="Rendering processes per training process.")
+    shards: Path | None = Field(
+        default=None, description="Folder of WebDataset shards (train/dataset.py shards) instead of rendering."
+    )
+    shuffle: bool = Field(
+        default=True, description="New order of a finite set (cache, shards, clips) in every epoch, from the seed."
+    )
+    grid: int = Field(default=15, ge=2, le=64, description="Query points per side over frame 0 (paper: 15 x 15).")
+    proportions: float = Field(default=0.15, ge=0, le=0.5, description="Largest relative change of a rig's axes.")
+    mirror: float = Field(default=0.5, ge=0, le=1, description="Share of objects mirrored left to right.")
+    speed: float = Field(default=0.2, ge=0, le=0.5, description="Largest relative change of a motion's speed.")
 
 
 class OptimConfig(_Section):
     """AdamW, warm-up, schedule and EMA."""
 
-    steps: int = Field(ge=1, description="Optimiser steps of the whole schedule.")
-    batch: int = Field(ge=1, description="Clips per step and process.")
+    steps: int | None = Field(default=None, ge=1, description="Optimiser steps of the whole schedule; or set epochs.")
+    epochs: float | None = Field(default=None, gt=0, description="Passes over a finite data set instead of steps.")
+    batch: int = Field(ge=1, description="Clips per process and micro-step.")
+    accumulate: int = Field(default=1, ge=1, le=1024, description="Micro-steps per optimiser step.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute blocks, attentions and motion modules in the backward pass."
+    )
     lr: float = Field(gt=0, le=1, description="Peak learning rate.")
     schedule: Literal["cosine", "constant_with_warmup"] = Field(default="cosine", description="After warm-up.")
     warmup: int = Field(default=500, ge=0, description="Linear warm-up steps.")
@@ -58,13 +73,52 @@ class OptimConfig(_Section):
         return self.lr * (0.02 + 0.98 * 0.5 * (1 + cos(pi * done)))
 
 
+class CorruptionConfig(_Section):
+    """Wrong tracks on purpose, for the dose-response experiment; chosen per clip from the seed."""
+
+    share: float = Field(default=0.0, ge=0, le=1, description="Share of the tracks that are corrupted.")
+    kinds: tuple[Literal["swap", "drift", "jump"], ...] = Field(
+        default=("swap", "drift", "jump"), min_length=1, description="Kinds, drawn with equal chance."
+    )
+
+
+class TrackingConfig(_Section):
+    """L_corr (Eq. 4) and L_pos (Eq. 5) on features of the denoiser at tracked points."""
+
+    layer: str = Field(
+        default="up_blocks.1.motion_modules.-1", description="Module whose maps are supervised; -1 is the last."
+    )
+    lambda_diff: float = Field(default=1.0, ge=0, description="lambda_1, weight of L_diff (Eq. 3).")
+    lambda_corr: float = Field(default=0.1, ge=0, description="lambda_2, weight of L_corr (Eq. 4); 0: no_corr.")
+    lambda_pos: float = Field(default=10.0, ge=0, description="lambda_3, weight of L_pos (Eq. 5); 0: no_pos.")
+    points: int = Field(default=8, ge=1, le=4096, description="Points per view and step, drawn from the grid.")
+    temperature: float = Field(default=20.0, gt=0, description="Factor on cosine similarities before the softmax.")
+    radius: float = Field(default=2.0, gt=0, description="Cells about the best match that the soft-argmax averages.")
+    huber_delta: float = Field(default=1.0, gt=0, description="Where L_pos turns from square to linear, cells.")
+    masked: bool = Field(default=True, description="Leave out terms whose point is hidden in one of its frames.")
+    t_max: int = Field(
+        default=1000, ge=1, le=1000, description="Tracking losses only for clips noised below this time (paper: all)."
+    )
+    corruption: CorruptionConfig = CorruptionConfig()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any tracking loss has weight."""
+        return self.lambda_corr > 0 or self.lambda_pos > 0
+
+
 class RunConfig(_Section):
     """What both programs share."""
 
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of data order, noise and initial weights.")
     save_minutes: float = Field(default=3.0, gt=0, description="Minutes between checkpoints.")
     sheet_minutes: float = Field(default=5.0, gt=0, description="Minutes between contact sheets.")
+    save_steps: int = Field(default=0, ge=0, description="Steps between checkpoints; 0: by save_minutes only.")
+    checkpoints_kept: int = Field(default=1, ge=1, le=100, description="Older checkpoints are deleted.")
     log_steps: int = Field(default=20, ge=1, description="Steps between lines of log.jsonl.")
+    trackers: tuple[Literal["tensorboard", "trackio"], ...] = Field(
+        default=(), description="Where curves go besides log.jsonl (requirements-train.txt)."
+    )
     data: DataConfig = DataConfig()
     optim: OptimConfig
 
@@ -127,6 +181,10 @@ class StageOneTrainConfig(RunConfig):
     guidance: float = Field(default=2.0, ge=0, description="Guidance written into the shipped model.")
     high_noise: float = Field(
         default=0.0, ge=0, le=1, description="Share of times drawn from the noisiest sixth, where words decide most."
+    )
+    tracking: TrackingConfig = TrackingConfig()
+    latents: Path | None = Field(
+        default=None, description="Folder of precomputed latents (train/dataset.py latents); none: encode every step."
     )
     turn_views: float = Field(
         default=0.3, ge=0, le=1, description="Share of clips turned by a quarter circle: views rotate."
