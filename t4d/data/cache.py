@@ -24,6 +24,9 @@ def save_item(item: dict[str, Any], path: Path) -> None:
             flow=item["flow"].numpy().astype(np.float16),
             flow_valid=item["flow_valid"].numpy().astype(np.uint8),
             cameras=item["cameras"].numpy(),
+            tracks=item["tracks"].numpy(),
+            visible=item["visible"].numpy(),
+            query_valid=item["query_valid"].numpy(),
             text=np.frombuffer(text.encode(), np.uint8),
         )
     part.replace(path)
@@ -38,6 +41,10 @@ def load_item(path: Path) -> dict[str, Any]:
             "flow_valid": torch.from_numpy(stored["flow_valid"]).float(),
             "cameras": torch.from_numpy(stored["cameras"]),
         }
+        for name in ("tracks", "visible", "query_valid"):
+            if name not in stored:
+                raise InputError(f"{path} holds no {name}; it was cached before tracks were: cache it again")
+            item[name] = torch.from_numpy(stored[name])
         item.update(json.loads(stored["text"].tobytes()))
     return item
 

@@ -146,7 +146,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
     An item is a dict: `rgba` [V, T, 4, H, W] float32 in 0..1 (sRGB colour over 0.5 grey; coverage), `flow`
     [V, T, 2, H/2, W/2] backward displacement to frame 0 in units where the image spans -1..1
     (``grid_sample(frame_0, identity + flow)`` gives frame t where valid), `flow_valid` [V, T, 1, H/2, W/2] in {0, 1},
-    `cameras` [V, 16] (`network_camera`), and the strings `caption`, `verb`, `noun`, `name`, `clip`.
+    `cameras` [V, 16] (`network_camera`), exact tracks of a regular grid over frame 0 of each view (`tracks`
+    [V, T, grid*grid, 2] float32 pixels, `visible` [V, T, grid*grid] bool, `query_valid` [V, grid*grid] bool: see
+    `t4d.data.render.ClipRender`), and the strings `caption`, `verb`, `noun`, `name`, `clip`.
 
     Args:
         rigs: Folder of rig packs, or None for procedural objects only.
@@ -155,6 +157,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         views: V, evenly spaced in azimuth over the full circle.
         frames: T.
         flow_cell: Pixels per side of a flow cell.
+        grid: Tracked points per side (paper: 15 x 15).
         exclude: Rigs to leave out, by name or "folder/name".
         procedural_fraction: Share of procedural objects.
         rest_fraction: Share of clips whose frame 0 is the rest pose.
@@ -178,6 +181,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         views: int = 4,
         frames: int = 16,
         flow_cell: int = 2,
+        grid: int = 15,
         exclude: tuple[str, ...] = EVALUATION_TWINS,
         procedural_fraction: float = 0.3,
         rest_fraction: float = 0.5,
@@ -191,7 +195,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             raise InputError(f"no rig folder and procedural_fraction={procedural_fraction}; give rigs or set it to 1")
         self.catalog = None if rigs is None else Catalog(Path(rigs), split, exclude, drop_verbs)
         self.height, self.width = (side, side) if isinstance(side, int) else side
-        self.views, self.frames, self.flow_cell = views, frames, flow_cell
+        self.views, self.frames, self.flow_cell, self.grid = views, frames, flow_cell, grid
         self.procedural_fraction, self.rest_fraction, self.rig_fraction = (
             procedural_fraction,
             rest_fraction,
@@ -221,12 +225,15 @@ class ClipDataset(Dataset[dict[str, Any]]):
         rig = motion.rig
         colors = rig.colors if rng.random() < 0.5 else recolored(rig.colors, rng)
         srgb = shade_clip(placed[0], rig.faces, colors, light, rig.smoothing)
-        shown = render_clip(placed[0], rig.faces, srgb, cameras, flow_cell=self.flow_cell)
+        shown = render_clip(placed[0], rig.faces, srgb, cameras, flow_cell=self.flow_cell, grid=self.grid)
         return {
             "rgba": torch.from_numpy(shown.rgba),
             "flow": torch.from_numpy(shown.flow),
             "flow_valid": torch.from_numpy(shown.flow_valid),
             "cameras": torch.stack([network_camera(c) for c in cameras]),
+            "tracks": torch.from_numpy(shown.tracks),
+            "visible": torch.from_numpy(shown.visible),
+            "query_valid": torch.from_numpy(shown.query_valid),
             "caption": caption(rig.noun, motion.verb, rng, self.held_out_captions),
             "verb": motion.verb,
             "noun": rig.noun,

@@ -168,12 +168,60 @@ def resolve_flow(  # pragma: no cover (compiled)
 
 
 @numba.njit(cache=True, fastmath=FAST, nogil=True)
+def track_points(faces, screen, depth, ids, points, bary, supersample, tolerance, xy, seen):  # pragma: no cover
+    """Where surface points lie in one image, and whether it shows them.
+
+    Args:
+        faces: [F, 3].
+        screen, depth, ids: the image's projected vertices and z-buffer.
+        points: [N] int32 triangle of each point, -1 for a point that is left out.
+        bary: [N, 2] first two barycentrics.
+        supersample, tolerance: see `render_batch`.
+        xy: [N, 2] output, pixels; points left out are not written.
+        seen: [N] bool output, inside the image and not hidden.
+    """
+    height, width = depth.shape
+    for n in range(points.shape[0]):
+        f = points[n]
+        if f < 0:
+            seen[n] = False
+            continue
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        za, zb = bary[n, 0] * screen[i, 2], bary[n, 1] * screen[j, 2]
+        zc = (np.float32(1) - bary[n, 0] - bary[n, 1]) * screen[k, 2]
+        z = za + zb + zc
+        x = (za * screen[i, 0] + zb * screen[j, 0] + zc * screen[k, 0]) / z
+        y = (za * screen[i, 1] + zb * screen[j, 1] + zc * screen[k, 1]) / z
+        xy[n, 0], xy[n, 1] = x / supersample, y / supersample
+        inside = 0 <= x <= width and 0 <= y <= height
+        seen[n] = inside and visible_in(depth, ids, f, x, y, z, tolerance)
+
+
+@numba.njit(cache=True, fastmath=FAST, nogil=True)
 def render_batch(  # pragma: no cover (compiled)
-    vertices, faces, colors, viewmats, Ks, supersample, background, near, tolerance, cell, rgba, flow, valid, samples
+    vertices,
+    faces,
+    colors,
+    viewmats,
+    Ks,
+    supersample,
+    background,
+    near,
+    tolerance,
+    cell,
+    rgba,
+    flow,
+    valid,
+    samples,
+    grid,
+    tracks,
+    visible,
+    query_valid,
 ):
     """Renders [V, T] images; see `t4d.data.render.render_clip` for the arguments' meaning.
 
     `samples` is ([V, T, h, w] depth, ids, [V, T, h, w, 2] bary) to be kept, or arrays whose leading sizes are [1, 1].
+    `tracks` [V, T, N, 2], `visible` [V, T, N] and `query_valid` [V, N] are outputs, N = grid * grid, possibly 0.
     """
     views, frames = viewmats.shape[0], vertices.shape[0]
     height, width = rgba.shape[3] * supersample, rgba.shape[4] * supersample
@@ -186,6 +234,11 @@ def render_batch(  # pragma: no cover (compiled)
     ids0 = np.empty((height, width), np.int32)
     screen = np.empty((vertices.shape[1], 3), np.float32)
     screen0 = np.empty((vertices.shape[1], 3), np.float32)
+    grid_x, grid_y = np.float32(grid) / np.float32(width), np.float32(grid) / np.float32(height)
+    query_depth = np.empty((grid, grid), np.float32)
+    query_ids = np.empty((grid, grid), np.int32)
+    query_bary = np.empty((grid, grid, 2), np.float32)
+    points, points_bary = query_ids.reshape(grid * grid), query_bary.reshape(grid * grid, 2)
     for v in range(views):
         for t in range(frames):
             project_vertices(vertices[t], viewmats[v], Ks[v], supersample, screen)
@@ -194,6 +247,22 @@ def render_batch(  # pragma: no cover (compiled)
                 depth0[:] = depth
                 ids0[:] = ids
                 screen0[:] = screen
+                # The query points are the sample centres of a grid x grid picture, so the same kernel finds exactly
+                # which triangle lies under each; barycentrics do not mind the axes' different scales.
+                screen[:, 0] *= grid_x
+                screen[:, 1] *= grid_y
+                rasterise(screen, faces, near, query_depth, query_ids, query_bary)
+                screen[:] = screen0
+                for n in range(grid * grid):
+                    query_valid[v, n] = points[n] >= 0
+                    for later in range(frames):
+                        tracks[v, later, n, 0] = (n % grid + np.float32(0.5)) / (grid_x * supersample)
+                        tracks[v, later, n, 1] = (n // grid + np.float32(0.5)) / (grid_y * supersample)
+            track_points(
+                faces, screen, depth, ids, points, points_bary, supersample, tolerance, tracks[v, t], visible[v, t]
+            )
+            if t == 0:  # what the query ray hits is seen, even where it falls between the picture's samples
+                visible[v, 0] = query_valid[v]
             resolve_color(faces, colors[t], ids, bary, supersample, background, rgba[v, t])
             resolve_flow(
                 faces, ids, bary, screen, screen0, depth0, ids0, cell * supersample, tolerance, flow[v, t], valid[v, t]

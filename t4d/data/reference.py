@@ -17,14 +17,24 @@ def render_clip_reference(
     supersample: int = 2,
     flow_cell: int = 2,
     background: float = 0.5,
+    grid: int = 0,
 ) -> ClipRender:
     """As `render_clip` with `keep_samples=True`; arguments and results mean the same."""
     views, frames = len(cameras), len(vertices)
     width, height = cameras[0].width * supersample, cameras[0].height * supersample
     y, x = (g + 0.5 for g in np.mgrid[:height, :width].astype(np.float64))
     rgba, flows, valids, kept = [], [], [], []
-    for camera in cameras:
-        screens = [_screen(v, camera, supersample) for v in vertices]
+    share = (np.arange(grid) + 0.5) / grid if grid else np.empty(0)
+    column, row = np.meshgrid(share, share)
+    queries = np.stack([column * width, row * height], -1)  # [grid, grid, 2] samples
+    xy = np.empty((views, frames, grid * grid, 2))
+    seen_points, query_valid = np.zeros(xy.shape[:3], bool), np.zeros((views, grid * grid), bool)
+    for v, camera in enumerate(cameras):
+        screens = [_screen(posed, camera, supersample) for posed in vertices]
+        _, point_face, point_bary = _nearest(screens[0], faces, queries[..., 0], queries[..., 1])
+        on = (point_face >= 0).ravel()
+        query_valid[v], xy[v] = on, queries.reshape(-1, 2) / supersample
+        point_face, point_bary = point_face.ravel()[on], point_bary.reshape(-1, 3)[on]
         first = None
         for t in range(frames):
             depth, face, bary = _nearest(screens[t], faces, x, y)
@@ -51,12 +61,18 @@ def render_clip_reference(
             size = (flow_cell * supersample) ** 2
             valids.append(((2 * count >= size) & (2 * cells[..., 3] >= count) & (count > 0))[None].astype(np.float64))
             kept.append((depth, face, bary[..., :2]))
+            points = (vertices[t][faces[point_face]] * point_bary[..., None]).sum(1)
+            px, py, pz = _screen(points, camera, supersample).T
+            inside = (px >= 0) & (px <= width) & (py >= 0) & (py <= height)
+            xy[v, t, on] = np.stack([px, py], -1) / supersample
+            seen_points[v, t, on] = inside & _visible(depth, face, point_face, px, py, pz) if t else True
     depth, face, bary = (np.stack([k[i] for k in kept]).reshape(views, frames, *kept[0][i].shape) for i in range(3))
 
     def shaped(items: list[np.ndarray]) -> np.ndarray:
         return np.stack(items).reshape(views, frames, *items[0].shape)
 
-    return ClipRender(shaped(rgba), shaped(flows), shaped(valids), Samples(depth, face, bary))
+    samples = Samples(depth, face, bary)
+    return ClipRender(shaped(rgba), shaped(flows), shaped(valids), samples, xy, seen_points, query_valid)
 
 
 def _screen(vertices: np.ndarray, camera: Camera, supersample: int) -> np.ndarray:

@@ -40,12 +40,19 @@ class ClipRender:
             frame t was at p + flow(p) in frame 0 of the same view. Zero off the object.
         flow_valid: [V, T, 1, H/c, W/c] float32, 1 where the object is seen and frame 0 sees the same point.
         samples: What each supersample shows, where asked for.
+        tracks: [V, T, N, 2] float32 pixels (x right, y down, centres at .5): exact tracks of the surface points under
+            a regular grid over frame 0 of each view, N = grid * grid, row by row. Points off the object stay put.
+        visible: [V, T, N] bool, inside the image and not hidden; False off the object.
+        query_valid: [V, N] bool, the grid point lies on the object in frame 0.
     """
 
     rgba: np.ndarray
     flow: np.ndarray
     flow_valid: np.ndarray
     samples: Samples | None
+    tracks: np.ndarray
+    visible: np.ndarray
+    query_valid: np.ndarray
 
 
 def render_clip(
@@ -58,6 +65,7 @@ def render_clip(
     flow_cell: int = 2,
     background: float = 0.5,
     keep_samples: bool = False,
+    grid: int = 0,
 ) -> ClipRender:
     """Z-buffer render of all views and frames.
 
@@ -70,6 +78,7 @@ def render_clip(
         flow_cell: Pixels per side of a flow cell; divides height and width.
         background: Grey behind the object, 0..1.
         keep_samples: Whether to return `ClipRender.samples`.
+        grid: Query points per side, at ((i + .5) W / grid, (j + .5) H / grid); 0: no tracks (N = 0).
 
     Raises:
         ValueError: Cameras differ in size, or flow_cell does not divide it.
@@ -86,6 +95,8 @@ def render_clip(
     valid = np.empty((views, frames, 1, height // flow_cell, width // flow_cell), np.float32)
     lead = (views, frames, height * supersample, width * supersample) if keep_samples else (0, 0, 1, 1)
     samples = (np.empty(lead, np.float32), np.empty(lead, np.int32), np.empty((*lead, 2), np.float32))
+    tracks = np.empty((views, frames, grid * grid, 2), np.float32)
+    visible, query_valid = np.empty((views, frames, grid * grid), bool), np.empty((views, grid * grid), bool)
     render_batch(
         np.ascontiguousarray(vertices, np.float32),
         np.ascontiguousarray(faces, np.int32),
@@ -101,8 +112,13 @@ def render_clip(
         flow,
         valid,
         samples,
+        grid,
+        tracks,
+        visible,
+        query_valid,
     )
-    return ClipRender(rgba, flow, valid, Samples(*samples) if keep_samples else None)
+    kept = Samples(*samples) if keep_samples else None
+    return ClipRender(rgba, flow, valid, kept, tracks, visible, query_valid)
 
 
 def tracks(

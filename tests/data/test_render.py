@@ -32,8 +32,8 @@ def moving():
 
 def test_agrees_with_slow_twin(moving):
     body, _, vertices, srgb = moving
-    fast = render_clip(vertices, body.rig.faces, srgb, CAMERAS, keep_samples=True)
-    slow = render_clip_reference(vertices, body.rig.faces, srgb, CAMERAS)
+    fast = render_clip(vertices, body.rig.faces, srgb, CAMERAS, keep_samples=True, grid=11)
+    slow = render_clip_reference(vertices, body.rig.faces, srgb, CAMERAS, grid=11)
     assert fast.samples is not None and slow.samples is not None
     assert fast.rgba.shape == (2, T, 4, H, W) and fast.flow.shape == (2, T, 2, H // 2, W // 2)
     assert 0.03 < slow.rgba[:, :, 3].mean() < 0.9
@@ -45,6 +45,10 @@ def test_agrees_with_slow_twin(moving):
     same = (fast.samples.face == slow.samples.face) & (slow.samples.face >= 0)
     assert np.abs(fast.samples.bary[same] - slow.samples.bary[same]).max() < 5e-3
     assert np.abs(fast.samples.depth[same] - slow.samples.depth[same]).max() < 1e-4
+    assert fast.tracks.shape == (2, T, 121, 2) and 5 < slow.query_valid[0].sum() < 100
+    np.testing.assert_array_equal(fast.query_valid, slow.query_valid)
+    np.testing.assert_allclose(fast.tracks, slow.tracks, atol=2e-3)
+    assert (fast.visible != slow.visible).mean() < 4e-3
 
 
 def test_skinning_agrees_with_its_twin(moving):
