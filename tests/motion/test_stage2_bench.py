@@ -94,7 +94,9 @@ def test_half_precision_touches_the_network_only() -> None:
     guidance = VideoGuidance(paper_like(), "a ball", size=(H, W), frames=T, views=V, scale=2.0)
     for half in (False, True):
         if half:  # what CUDA does, on the CPU
-            guidance._half = guidance._network.context = lambda: torch.autocast("cpu", torch.bfloat16)
+            guidance._half = lambda: torch.autocast("cpu", torch.bfloat16)
+            unet = guidance.model.unet
+            unet.forward = torch.autocast("cpu", torch.bfloat16)(unet.forward)
         cameras = random_rig(torch.Generator().manual_seed(0), (H, W), V)
         z = guidance.encode(guidance.render(asset, cameras, torch.arange(1, T)))
         target = guidance.denoise(z, torch.rand(V, 4, H, W), cameras, 100, torch.Generator().manual_seed(0))
