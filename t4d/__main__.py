@@ -96,7 +96,7 @@ def prepare(
     file: Annotated[Path, typer.Argument(help="Object file: .glb, .gltf, .obj or .ply.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .glb to write.")],
     samples: Annotated[int, typer.Option(help="Rays a vertex, 1 to 4096.")] = 64,
-    vertices: Annotated[int, typer.Option(help="Most vertices of the result.")] = 30_000,
+    vertices: Annotated[int | None, typer.Option(help="Most vertices of the result.")] = None,
     cycles: Annotated[
         bool, typer.Option(help="Let Blender's Cycles compute the light; needs the package bpy.")
     ] = False,
@@ -108,8 +108,9 @@ def prepare(
     The preparation of the paper's Sketchfab28 objects. Animating needs none: it lights and samples the file itself.
     """
     _threads(1)
-    from t4d.bake import bake_file
+    from t4d.bake import VERTICES, bake_file
 
+    vertices = vertices or VERTICES
     notes: tuple[str, ...] = ()
     with tqdm(total=100, unit="%", bar_format=BAR) as bar:
         for step in bake_file(file, out, samples=samples, seed=seed, cycles=cycles, vertices=vertices, up=up):

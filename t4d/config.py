@@ -82,6 +82,9 @@ class FieldConfig(_Section):
     global_transform: bool = Field(
         default=False, description="A rotation and translation of the whole object before the offsets (Animate3D)."
     )
+    global_rate: float = Field(
+        default=10.0, gt=0, le=1000, description="Learning rate of the global transform over that of the heads."
+    )
 
 
 class FeatureConfig(_Section):
@@ -95,6 +98,12 @@ class FeatureConfig(_Section):
     width: int = Field(default=16, ge=1, le=1280, description="Channels kept, by PCA.")
     neighbours: int = Field(
         default=4, ge=0, le=64, description="Seen Gaussians whose features an unseen one borrows; 0 gives it zeros."
+    )
+    rate: float = Field(
+        default=0.3,
+        gt=0,
+        le=10,
+        description="Learning rate of the heads' weights for these features over that of their others.",
     )
     reproject_every: int = Field(
         default=0, ge=0, le=10_000, description="Iterations between projections of the moved centres; 0 is never."
@@ -128,6 +137,7 @@ class GuidanceConfig(_Section):
     lambda_sds: float = Field(default=0.01, ge=0, description="lambda_5; 0 switches 4D-SDS off.")
     size: int = Field(default=128, ge=32, le=512, multiple_of=8, description="Side of the rendered pictures, pixels.")
     frames: int = Field(default=16, ge=2, le=32, description="Most frames per step, frame 0 included.")
+    views: int = Field(default=4, ge=1, le=16, description="Views of the random rig of a step.")
     t_min: int = Field(default=20, ge=0, le=999, description="Least noise level.")
     t_max: int = Field(default=200, ge=0, le=999, description="Largest noise level.")
     scale: float = Field(default=6.0, ge=0, le=30, description="Classifier-free guidance u + scale (c - u).")
@@ -150,6 +160,12 @@ class StageTwoConfig(_Section):
     lambda_rec: float = Field(default=100.0, ge=0, description="lambda_4, weight of L_rec (Eq. 10).")
     lambda_arap: float = Field(default=0.2, ge=0, description="lambda_6, weight of ARAP while reconstructing.")
     lambda_arap_refine: float = Field(default=0.2, ge=0, description="lambda_6, weight of ARAP while refining.")
+    arap_samples: int = Field(
+        default=512, ge=1, le=500_000, description="Gaussians drawn per iteration to judge ARAP (Animate3D: 512)."
+    )
+    final_rate: float = Field(
+        default=0.1, gt=0, le=1, description="Share of the learning rates left at the end; 1 keeps them constant."
+    )
     progressive: float = Field(
         default=0.75, ge=0, le=1, description="Share of the reconstruction in which frames enter in order."
     )

@@ -197,9 +197,14 @@ def read_output(folder: Path) -> StageOutput | None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls ``write(temporary path)`` and renames the result to `path`: a kill leaves the old file or the new one."""
+    """Calls ``write(temporary path)`` and renames the result to `path`: a kill leaves the old file or the new one.
+
+    The bytes are on the disk before the name is, so that a power cut cannot leave the new name with nothing in it.
+    """
     temporary = path.with_name(f"temporary-{path.name}")
     write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 

@@ -210,7 +210,7 @@ def split_clip(rgba: Tensor, reference: Tensor, *, has_alpha: bool) -> tuple[Ten
 def fit_options(settings: StageTwoConfig) -> dict[str, Any]:
     """The arguments of `fit_motion` that a configuration holds (not table, reproject and guidance: they are built)."""
     nested = {"field", "features", "appearance", "guidance"}
-    field = settings.field.model_dump()
+    field = settings.field.model_dump(exclude={"global_rate"})
     field["planes"] = [(plane.space, plane.time) for plane in settings.field.planes]
     return {
         **settings.model_dump(exclude=nested),
@@ -218,4 +218,6 @@ def fit_options(settings: StageTwoConfig) -> dict[str, Any]:
         "appearance": settings.appearance.model_dump(exclude={"enabled"}) if settings.appearance.enabled else None,
         "lambda_sds": settings.guidance.lambda_sds,
         "reproject_every": settings.features.reproject_every,
+        "feature_rate": settings.features.rate,
+        "global_rate": settings.field.global_rate,
     }

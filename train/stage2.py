@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,35 +21,13 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file,
 
 import torch
 from accelerate import PartialState
-from pydantic import TypeAdapter, ValidationError
 
 from t4d.config import Config
 from t4d.errors import InputError
-from t4d.geometry.object3d import SUFFIXES
+from train.object_folder import objects, read_prompts
 
 if TYPE_CHECKING:
     from t4d.pipeline import AnimateRequest
-
-
-def objects(folder: Path) -> list[Path]:
-    """The object files of a folder by name; two of one name would share a run folder and are refused."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
-    names = [path.stem for path in found]
-    double = [name for name in names if names.count(name) > 1]
-    if double or not found:
-        what = f"two objects called {double[0]}" if double else f"no object file ({', '.join(SUFFIXES)})"
-        raise InputError(f"{folder.name} holds {what}; give a folder of objects with different names.")
-    return found
-
-
-def read_prompts(folder: Path) -> dict[str, str]:
-    """Sentences by object name; empty without a prompts.json."""
-    path = folder / "prompts.json"
-    try:
-        return TypeAdapter(dict[str, str]).validate_json(path.read_bytes()) if path.is_file() else {}
-    except ValidationError as error:
-        raise InputError(f'{path.name} cannot be used; expected {{"NAME": "sentence", ...}}.') from error
 
 
 def run(job: "AnimateRequest") -> str:
@@ -77,9 +56,12 @@ def main() -> None:
     parser.add_argument("--variant", default="full")
     parser.add_argument("--prompt", default="", help="for objects that prompts.json does not name")
     parser.add_argument("overrides", nargs="*", help="section.key=value, for example stage2.iterations=100")
-    args, state = parser.parse_intermixed_args(), PartialState(cpu=not torch.cuda.is_available())
+    args = parser.parse_intermixed_args()
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=30))
     gpu = [f"device={state.device}"] if torch.cuda.is_available() else []
     try:
+        if args.out.resolve() == args.folder.resolve():
+            raise InputError(f"--out {args.out} is the folder of objects; give the runs a folder of their own.")
         config = Config.load(args.preset, [*gpu, *args.overrides], args.variant)
         found, prompts = objects(args.folder), read_prompts(args.folder)
     except InputError as error:
@@ -87,12 +69,16 @@ def main() -> None:
     os.environ.setdefault("NUMBA_NUM_THREADS", str(config.threads))  # before it is imported
     from t4d.pipeline import AnimateRequest
 
+    refused = 0
     with state.split_between_processes([path.name for path in found]) as mine:
         for path in (args.folder / str(name) for name in mine):
             clip = next((c for c in (path.with_suffix(""), path.with_suffix(".safetensors")) if c.exists()), None)
             prompt = prompts.get(path.stem, args.prompt) or ("it is moving" if clip is None else "")
             ended = run(AnimateRequest(path, prompt, args.out / path.stem, config, args.out / ".stages", clip))
+            refused += ended != "done"
             print(f"{path.name}: {ended} (process {state.process_index} of {state.num_processes})", flush=True)
+    state.wait_for_everyone()  # a launcher ends all processes when one ends with an error
+    sys.exit(int(refused > 0))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,7 @@ from t4d.splat.gaussians import Gaussians
 from t4d.splat.rasterize import Backend
 from t4d.splat.render import render_gaussians
 
-ARAP_SAMPLES = 512
 EPS = 1e-15  # Adam's
-GLOBAL_RATE = 10.0  # learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4)
-# Learning rate of the heads' weights for diffusion features over that of their others. Those features have unit
-# variance, the Hex-planes' products start near 0.03: at equal rates they would decide the first motion of each frame.
-FEATURE_RATE = 0.3
 DEFAULT_APPEARANCE = {"degree": 0, "terms": 5, "lr": 2.5e-3, "start": 0.75, "damping": 0.4}
 
 
@@ -73,9 +68,13 @@ def fit_motion(
     lr_planes: float = 0.01,
     lr_heads: float = 3e-3,
     fine_rate: float = 0.5,
+    feature_rate: float = 0.3,
+    global_rate: float = 10.0,
+    final_rate: float = 0.1,
     lambda_rec: float = 100.0,
     lambda_arap: float = 0.2,
     lambda_arap_refine: float = 0.2,
+    arap_samples: int = 512,
     progressive: float = 0.75,
     coarse: float = 0.4,
     gradient_share: float = 1.0,
@@ -111,8 +110,14 @@ def fit_motion(
             runs at the final ones.
         fine_rate: learning rate of each finer level of the planes over that of the next coarser one, which keeps
             neighbouring Gaussians together; without effect at one level.
+        feature_rate: learning rate of the heads' weights for diffusion features over that of their others. Those
+            features have unit variance, the Hex-planes' products start near 0.03: at equal rates they would decide the
+            first motion of each frame.
+        global_rate: learning rate of the global transform over that of the heads (Animate3D: 1e-3 over 1e-4).
+        final_rate: share of the learning rates left after they fell; 1 keeps them constant.
         lambda_rec: weight lambda_4 of L_rec and of its coverage term.
         lambda_arap, lambda_arap_refine: weight lambda_6 of ARAP in the sum form (``SUM_FORM``), per phase.
+        arap_samples: Gaussians drawn per iteration to judge ARAP.
         progressive: share of the reconstruction in which frames enter.
         coarse: share of the reconstruction that compares pictures of half size, which sees further and costs less.
         gradient_share: chance of each Gaussian in each picture of the reconstruction to pass gradients to its
@@ -147,9 +152,10 @@ def fit_motion(
         frames,
         None if appearance is None else Appearance(gaussians, frames, int(look["degree"]), int(look["terms"])),
     )
-    optimizer = _optimizer(asset, lr_planes, lr_heads, fine_rate, look["lr"], look["damping"])
+    shares = (fine_rate, feature_rate, global_rate)
+    optimizer = _optimizer(asset, lr_planes, lr_heads, shares, look["lr"], look["damping"])
     rates = [group["lr"] for group in optimizer.param_groups]
-    schedule = Schedule(frames, iterations, refine_iterations, progressive)
+    schedule = Schedule(frames, iterations, refine_iterations, progressive, final_rate)
     done = 0 if resume is None else checkpoint.restore(asset, optimizer, resume, schedule.total)
     neighbours = nearest_neighbours(gaussians.means)
     sharp = (list(cameras), rgb, mask)
@@ -184,7 +190,7 @@ def fit_motion(
         loss = lambda_rec * (color + coverage)
         weight = lambda_arap_refine if refining else lambda_arap
         if weight and neighbours.shape[1]:  # a single Gaussian has none
-            drawn = torch.randint(len(gaussians), (ARAP_SAMPLES,), generator=generator).to(gaussians.means.device)
+            drawn = torch.randint(len(gaussians), (arap_samples,), generator=generator).to(gaussians.means.device)
             terms["arap"] = arap_loss(gaussians.means, moved.means, neighbours, drawn)
             loss = loss + weight * SUM_FORM * terms["arap"]
         if refining and guidance is not None and lambda_sds:
@@ -211,8 +217,14 @@ def fit_motion(
 
 
 def _optimizer(
-    asset: MotionAsset, lr_planes: float, lr_heads: float, fine_rate: float, lr_colour: float, damping: float
+    asset: MotionAsset,
+    lr_planes: float,
+    lr_heads: float,
+    shares: tuple[float, float, float],
+    lr_colour: float,
+    damping: float,
 ) -> torch.optim.Adam:
+    fine_rate, feature_rate, global_rate = shares
     field = asset.field
     groups: list[dict[str, Any]] = [
         {"params": plane.level(level), "lr": lr_planes * fine_rate ** (plane.levels - 1 - level)}
@@ -222,9 +234,9 @@ def _optimizer(
     for head in field.each_head().values():
         groups.append({"params": [*head.first.parameters(), *head.last.parameters()], "lr": lr_heads})
         if head.extra is not None:
-            groups.append({"params": [head.extra], "lr": FEATURE_RATE * lr_heads})
+            groups.append({"params": [head.extra], "lr": feature_rate * lr_heads})
     if field.whole:
-        groups.append({"params": list(field.whole.parameters()), "lr": GLOBAL_RATE * lr_heads})
+        groups.append({"params": list(field.whole.parameters()), "lr": global_rate * lr_heads})
     if asset.appearance is not None:
         # Adam takes full steps however small a gradient is: Gaussians that hardly show would wander off in colour.
         eps = max(EPS, damping / len(asset.gaussians))

@@ -9,8 +9,6 @@ from torch.nn.functional import interpolate
 
 from t4d.geometry.camera import Camera
 
-FINAL_RATE = 0.1  # the learning rates fall to this share of their start, by a cosine over the last half
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -21,12 +19,14 @@ class Schedule:
         reconstruction: iterations of the first phase.
         refinement: iterations of the second, over all frames at the final learning rates: it perturbs what is found.
         progressive: share of the first phase in which frames enter.
+        final_rate: share of their start to which the learning rates fall, by a cosine over the last half of the phase.
     """
 
     frames: int
     reconstruction: int
     refinement: int
     progressive: float
+    final_rate: float = 0.1
 
     @property
     def total(self) -> int:
@@ -60,9 +60,9 @@ class Schedule:
         return sorted(order[:count])
 
     def rate(self, iteration: int) -> float:
-        """Factor of the learning rates: 1, then a cosine from the middle of the first phase to ``FINAL_RATE``."""
+        """Factor of the learning rates: 1, then a cosine from the middle of the first phase to ``final_rate``."""
         late = min(1.0, max(0.0, 2 * iteration / self.reconstruction - 1))
-        return FINAL_RATE + (1 - FINAL_RATE) * (1 + math.cos(math.pi * late)) / 2
+        return self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * late)) / 2
 
     def untrained_time(self, iteration: int, samples: int) -> int | None:
         """The last trained time sample of a plane, if a frame enters now that reads a later, untrained one."""
