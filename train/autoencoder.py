@@ -23,8 +23,11 @@ from torch import Tensor, nn
 from t4d.data.dataset import warp
 from t4d.diffusion.autoencoders.reference import GREY, ReferenceAutoencoder, warp_reference
 from t4d.export.contact_sheet import write_contact_sheet
+from train.checkpoint import Checkpoints
 from train.config import AutoencoderConfig, arguments, load_config
-from train.runs import Ema, Every, RunLog, batches, generator, load_checkpoint, save_checkpoint
+from train.measure import Means
+from train.order import Order
+from train.runs import Ema, Every, RunLog, agreed, batches, clips, generator
 
 
 class Objective(nn.Module):
@@ -150,6 +153,9 @@ def measure(autoencoder: ReferenceAutoencoder, clips: list[dict[str, Tensor]]) -
 def main() -> None:
     args = arguments(__doc__)
     config = load_config(AutoencoderConfig, args.config, args.overrides)
+    out = args.out or config.out
+    if out is None or config.optim.steps is None:
+        sys.exit("error: set --out FOLDER, and optim.steps (this program knows no epochs).")
     accelerator = Accelerator()
     set_seed(config.seed)
     objective = Objective(config)
@@ -157,32 +163,34 @@ def main() -> None:
     o = config.optim
     optimiser = torch.optim.AdamW(objective.parameters(), lr=o.lr, weight_decay=o.weight_decay)
     ema = Ema(objective, o.ema)
-    start = load_checkpoint(args.out, objective, ema, optimiser)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
+    checkpoints = Checkpoints(out, accelerator, objective, ema, optimiser, config.checkpoints_kept)
+    start = checkpoints.resume(args.resume)
     rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
-    log = RunLog(args.out / "log.jsonl", {"program": "autoencoder", "config": config.model_dump(mode="json")})
+    log = RunLog(out, "autoencoder", config, start, {"processes": world}, main_process)
+    means, (data, count) = Means(accelerator.device), clips(config.data, config.seed)
+    order = Order(config.seed, count, config.data.shuffle)
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
 
     # clips that training never reaches: the far end of the endless data
-    held_out = next(batches(config.data, config.seed, iter([list(range(900_000, 900_012))])))
-    held_out = [{n: t[i] for n, t in held_out.items() if isinstance(t, Tensor)} for i in range(12)]
+    source, _ = clips(config.data.model_copy(update={"cache": None, "shards": None, "clips": 0}), config.seed)
+    held_out = [{n: t for n, t in source[900_000 + i].items() if isinstance(t, Tensor)} for i in range(12)]
 
     def finish(step: int) -> None:
+        checkpoints.save(step)
         if not main_process:
             return
-        save_checkpoint(args.out, step, objective, ema, optimiser)
         averaged = ReferenceAutoencoder(**config.model)
         prefix = "autoencoder."
         averaged.load_state_dict({n[len(prefix) :]: t for n, t in ema.state(objective).items()})
-        averaged.save_pretrained(args.out / "autoencoder")
+        averaged.save_pretrained(out / "autoencoder")
         result, rows = measure(averaged, held_out)
-        print(log.flush(step, **result), flush=True)
-        write_contact_sheet(args.out / "sheet.png", torch.stack(rows).clamp(0, 1))
+        log.write(step, result)
+        write_contact_sheet(out / "sheet.png", torch.stack(rows).clamp(0, 1))
 
-    step = start
-    for step, batch in enumerate(
-        batches(config.data, config.seed, step_indices(start, o.steps, o.batch, rank, world)), start
-    ):
+    step, places = start - 1, step_indices(start, o.steps, o.batch, rank, world)
+    places = ([order.clip(place) for place in each] for each in places)
+    for step, batch in enumerate(batches(data, places, config.data.workers), start):
         g = generator(config.seed, step, rank)
         chosen = {n: t.to(accelerator.device) for n, t in draw(batch, config, g).items()}
         count = chosen["frames"].shape[0] * chosen["frames"].shape[1]
@@ -202,12 +210,16 @@ def main() -> None:
         optimiser.step()
         optimiser.zero_grad()
         ema.update(objective, step)
-        log.add({**{n: float(t.detach()) for n, t in losses.items()}, "grad_norm": float(norm)}, o.batch * world)
-        if (step + 1) % config.log_steps == 0 and main_process:
-            print(log.flush(step + 1, lr=o.lr_at(step)), flush=True)
-        if sheet_now() or save_now():
+        for name, value in {**losses, "grad_norm": norm}.items():
+            means.add(name, value / world)
+        means.step(**dict.fromkeys([*losses, "grad_norm"], True))
+        log.count(o.batch * world)
+        if (step + 1) % config.log_steps == 0:
+            log.write(step + 1, {**means.take(accelerator), "lr": o.lr_at(step)})
+        late, due = agreed(accelerator, (time.time() - began) / 60 > args.max_minutes, sheet_now() or save_now())
+        if due:
             finish(step + 1)
-        if (time.time() - began) / 60 > args.max_minutes:
+        if late:
             break
     finish(step + 1)
 

@@ -1,11 +1,12 @@
 """Typed configuration of the training programs: YAML file, then ``key.sub=value`` overrides, then bounds."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from t4d.errors import InputError
 
@@ -61,16 +62,21 @@ class OptimConfig(_Section):
     clip_norm: float = Field(default=1.0, gt=0, description="Largest gradient norm.")
     ema: float = Field(default=0.999, ge=0, lt=1, description="EMA decay.")
 
+    @model_validator(mode="after")
+    def _one_length(self) -> "OptimConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("set exactly one of steps and epochs (and the other to null)")
+        return self
+
     def lr_at(self, step: int) -> float:
         """Learning rate of a step (0-based): warm-up, then cosine to 2 % of the peak, or constant."""
-        from math import cos, pi
-
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "constant_with_warmup":
             return self.lr
+        assert self.steps is not None  # epochs have become steps before training
         done = min((step - self.warmup) / max(self.steps - self.warmup, 1), 1.0)
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + cos(pi * done)))
+        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 class CorruptionConfig(_Section):
@@ -110,6 +116,7 @@ class TrackingConfig(_Section):
 class RunConfig(_Section):
     """What both programs share."""
 
+    out: Path | None = Field(default=None, description="Run folder where --out is not given.")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of data order, noise and initial weights.")
     save_minutes: float = Field(default=3.0, gt=0, description="Minutes between checkpoints.")
     sheet_minutes: float = Field(default=5.0, gt=0, description="Minutes between contact sheets.")
@@ -231,7 +238,8 @@ def arguments(doc: str | None) -> argparse.Namespace:
     """Command line of both programs: --config --out --max-minutes and key=value overrides."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="run folder; an unfinished run there is continued")
+    parser.add_argument("--out", type=Path, help="run folder; an unfinished run there is continued (default: out)")
+    parser.add_argument("--resume", default="latest", help="latest (default), never, or a checkpoint's folder")
     parser.add_argument("--max-minutes", type=float, default=float("inf"), help="stop and save after this long")
     parser.add_argument("overrides", nargs="*", help="key=value, for example optim.lr=1e-3")
     return parser.parse_intermixed_args()

@@ -1,69 +1,60 @@
-"""What both training programs share: data order, checkpoints, EMA and the log. No random state is ever stored:
-data and noise are functions of (seed, step), so a resumed run equals an uninterrupted one."""
+"""What both training programs share: data, random keys, EMA and the log. No random state is ever stored: data and noise
+are functions of (seed, step), so a resumed run equals an uninterrupted one."""
 
 import json
+import platform
+import resource
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+import yaml
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from t4d.data.cache import CachedClips
 from t4d.data.dataset import ClipDataset
 from t4d.paths import REPO
-from train.config import DataConfig
+from train.config import DataConfig, RunConfig
 
 
-def clips(config: DataConfig, seed: int) -> Dataset:
-    """The training clips; item i is a pure function of the configuration, the seed and i."""
+def clips(config: DataConfig, seed: int) -> tuple[Dataset, int | None]:
+    """The training clips and how many there are (None: without end); item i is a pure function of config, seed and i.
+
+    Raises:
+        InputError: The data cannot be found or used.
+    """
     if config.cache is not None:
-        return CachedClips(config.cache)
-    fraction = config.procedural_fraction if config.rigs is not None else 1.0
-    return ClipDataset(
+        stored = CachedClips(config.cache)
+        return stored, min(config.clips or len(stored), len(stored))
+    rendered = ClipDataset(
         config.rigs,
         side=config.side,
         views=config.views,
         frames=config.frames,
-        procedural_fraction=fraction,
+        procedural_fraction=config.procedural_fraction if config.rigs is not None else 1.0,
         rest_fraction=config.rest_fraction,
+        grid=config.grid,
         seed=seed,
     )
+    return rendered, config.clips or None
 
 
-def batches(config: DataConfig, seed: int, indices: Iterator[list[int]]) -> Iterator[dict[str, Any]]:
-    """Batches of clips in a given order, rendered ahead by worker processes."""
-    data = clips(config, seed)
-    count = config.clips or len(data)  # type: ignore[arg-type]
-
-    ahead = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if config.workers else {}
-    return iter(
-        DataLoader(
-            _Cycled(data, count),
-            batch_sampler=indices,
-            num_workers=config.workers,
-            collate_fn=default_collate,
-            **ahead,  # type: ignore[arg-type]
-        )
-    )
-
-
-class _Cycled(Dataset):
-    """The first `count` clips again and again."""
-
-    def __init__(self, data: Dataset, count: int):
-        self.data, self.count = data, count
-
-    def __getitem__(self, index: int) -> Any:
-        return self.data[index % self.count]
+def batches(data: Dataset, indices: Iterator[list[int]], workers: int) -> Iterator[dict[str, Any]]:
+    """Batches of clips in a given order, made ahead by worker processes."""
+    ahead: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
+    return iter(DataLoader(data, batch_sampler=indices, num_workers=workers, collate_fn=default_collate, **ahead))  # type: ignore[arg-type]
 
 
 def generator(*key: int) -> torch.Generator:
-    """Random numbers of one purpose, from (seed, step, rank, ...)."""
+    """Random numbers of one purpose, from a key such as (seed, step, place)."""
     seed = 0
     for part in key:
         seed = (seed * 1_000_003 + part + 0x9E3779B97F4A7C15) % (2**63)
@@ -88,63 +79,93 @@ class Ema:
         """The module's state dict with averaged parameters."""
         return {**module.state_dict(), **self.average}
 
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Exchanges parameters and averages in place; a second call undoes it."""
+        now = dict(module.named_parameters())
+        for name, average in self.average.items():
+            kept = average.clone()
+            average.copy_(now[name].detach())
+            now[name].copy_(kept)
 
-def save_checkpoint(folder: Path, step: int, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer) -> None:
-    """Writes weights, EMA and optimiser state; the old checkpoint is replaced only by a complete new one."""
-    part, final = folder / "checkpoint.part", folder / "checkpoint"
-    part.mkdir(parents=True, exist_ok=True)
-    save_file({n: t.contiguous() for n, t in module.state_dict().items()}, part / "weights.safetensors")
-    save_file({n: t.contiguous() for n, t in ema.average.items()}, part / "ema.safetensors")
-    torch.save(optimiser.state_dict(), part / "optimiser.pt")
-    (part / "state.json").write_text(json.dumps({"step": step}))
-    old = folder / "checkpoint.old"
-    if final.exists():
-        final.replace(old)
-    part.replace(final)
-    for stale in sorted(old.glob("*")) if old.exists() else []:
-        stale.unlink()
-    if old.exists():
-        old.rmdir()
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages, for accelerate's checkpoints."""
+        return self.average
 
-
-def load_checkpoint(folder: Path, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer) -> int:
-    """Restores what `save_checkpoint` wrote, if there is any; returns the number of steps already made."""
-    place = next((p for p in (folder / "checkpoint", folder / "checkpoint.old") if p.exists()), None)
-    if place is None:
-        return 0
-    module.load_state_dict(load_file(place / "weights.safetensors"))
-    ema.average.update({n: t.to(ema.average[n]) for n, t in load_file(place / "ema.safetensors").items()})
-    optimiser.load_state_dict(torch.load(place / "optimiser.pt", weights_only=True))
-    return int(json.loads((place / "state.json").read_text())["step"])
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes averages over."""
+        for name, average in self.average.items():
+            average.copy_(state[name])
 
 
 class RunLog:
-    """`log.jsonl`: one object a line; losses are averaged between lines."""
+    """A run's record: config.yaml (resolved), run.json (versions, commit) and log.jsonl, one object a line.
 
-    def __init__(self, path: Path, facts: dict[str, Any]):
-        self.path, self.sums, self.count, self.clips, self.since = path, {}, 0, 0, time.time()
-        path.parent.mkdir(parents=True, exist_ok=True)
+    Args:
+        out: Run folder.
+        program: Its name.
+        config: Resolved configuration.
+        start: Steps already made; lines of later ones, from a run that was killed, are removed.
+        facts: More for run.json.
+        main: Whether this process writes.
+    """
+
+    def __init__(
+        self, out: Path, program: str, config: RunConfig, start: int, facts: dict[str, Any], main: bool = True
+    ):
+        self.path, self.main, self.clips, self.since, self.first = out / "log.jsonl", main, 0, time.time(), start
+        if not main:
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        settings = config.model_dump(mode="json")
+        (out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True, check=False)
-        self._write({"event": "start", "time": time.time(), "commit": commit.stdout.strip(), **facts})
+        facts = {"program": program, "commit": commit.stdout.strip(), "versions": _versions(), **facts}
+        (out / "run.json").write_text(json.dumps(facts, indent=1))
+        if self.path.is_file():
+            rows = [line for line in self.path.read_text().splitlines() if json.loads(line).get("step", 0) <= start]
+            part = self.path.with_suffix(".part")
+            part.write_text("".join(row + "\n" for row in rows))
+            part.replace(self.path)
+        self._write({"event": "start", "time": time.time(), "step_before": start, **facts, "config": settings})
 
-    def add(self, values: dict[str, float], clips: int) -> None:
-        """Values of one step."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count, self.clips = self.count + 1, self.clips + clips
+    def count(self, clips: int) -> None:
+        """Clips that all processes took in a step."""
+        self.clips += clips
 
-    def flush(self, step: int, **facts: float) -> dict[str, Any]:
-        """Writes the means since the last line."""
+    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        """A line of values at a step, with speed and memory since the last one; returns it."""
         seconds = time.time() - self.since
-        row = {"step": step, **{n: round(s / max(self.count, 1), 6) for n, s in self.sums.items()}, **facts}
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        row: dict[str, float] = {name: round(value, 8) for name, value in values.items()}
         row["clips_per_second"] = round(self.clips / max(seconds, 1e-9), 3)
-        self.sums, self.count, self.clips, self.since = {}, 0, 0, time.time()
-        self._write(row)
+        row["seconds_per_step"] = round(seconds / max(step - self.first, 1), 4)
+        row["peak_memory_gib"] = round(usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20), 3)
+        if torch.cuda.is_available():
+            row["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+        self.clips, self.since, self.first = 0, time.time(), step
+        if self.main:
+            self._write({"step": step, **row})
+            print({"step": step, **row}, flush=True)
         return row
 
     def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "accelerate", "diffusers", "numpy", "safetensors"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {"python": platform.python_version(), **found}
+
+
+def agreed(accelerator: Accelerator, *flags: bool) -> list[bool]:
+    """The main process's flags on every process: clocks differ, decisions must not."""
+    told = torch.tensor(flags, dtype=torch.float32, device=accelerator.device) * accelerator.is_main_process
+    return [bool(flag) for flag in accelerator.reduce(told, "sum")]
 
 
 class Every:

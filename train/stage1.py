@@ -1,256 +1,161 @@
-"""Stage One: trains the multi-view video denoiser with L_diff (Eq. 1-3).
+"""Stage One: trains the multi-view video denoiser with L_diff (Eq. 1-3), L_corr (Eq. 4) and L_pos (Eq. 5).
 
     accelerate launch train/stage1.py --config train/configs/mini.yaml --out FOLDER [key=value ...]
 
-Writes log.jsonl, checkpoints, contact sheets and, under FOLDER/model, the averaged weights as a `VideoModel`. Calling
-it again with the same folder continues an unfinished run; data and noise depend on (seed, step) only, so that the
-result is the one of an uninterrupted run.
+Writes log.jsonl, config.yaml, run.json, checkpoints, contact sheets and, under FOLDER/model, the averaged weights as a
+`VideoModel`. Calling it again with the same folder continues an unfinished run; data, noise and points depend on
+(seed, step, place in the global batch) only, so that the result is the one of an uninterrupted run, and the same for
+one process and for several.
 """
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from t4d.data.dataset import ClipDataset
-from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
-from t4d.diffusion.image.mini import MiniImageEncoder
-from t4d.diffusion.interfaces import ClipAutoencoder, ImageEncoder, TextEncoder
-from t4d.diffusion.losses import diffusion_loss
-from t4d.diffusion.model import VideoModel
-from t4d.diffusion.sampler import sample_clip
-from t4d.diffusion.schedule import PAPER_SCHEDULE, FirstFrameNoise, PredictionType, noisy_clip
-from t4d.diffusion.text.mini import MiniTextEncoder
-from t4d.diffusion.unet import MultiViewMotionUNet
-from t4d.diffusion.weights import load_module
 from t4d.errors import InputError
-from t4d.export.contact_sheet import write_contact_sheet
-from t4d.geometry.camera import rig
-from train.config import Curriculum, StageOneTrainConfig, arguments, load_config
-from train.runs import Ema, Every, RunLog, batches, generator, load_checkpoint, save_checkpoint
-
-
-def build(config: StageOneTrainConfig) -> VideoModel:
-    """The networks to train: loaded, or new ones over a trained autoencoder."""
-    scheduler = {**PAPER_SCHEDULE, **config.scheduler, "prediction_type": config.prediction}
-    if config.weights:
-        model = VideoModel.load(config.weights)
-        if model.prediction_type != config.prediction:
-            raise InputError(
-                f"{config.weights} predicts {model.prediction_type}; set prediction={model.prediction_type}."
-            )
-        model.scheduler_config, model.label = {**model.scheduler_config, **config.scheduler}, config.label
-        model.meta["guidance"] = config.guidance
-        return model
-    if config.autoencoder is None:
-        raise InputError("Neither weights nor autoencoder is set; train one with train/autoencoder.py and name it.")
-    autoencoder = load_module(ReferenceAutoencoder, config.autoencoder)
-    text, image = MiniTextEncoder(**config.text), MiniImageEncoder(**config.image)
-    unet = MultiViewMotionUNet(
-        in_channels=autoencoder.latent_channels,
-        out_channels=autoencoder.latent_channels,
-        cond_concat_channels=autoencoder.condition_channels,
-        cross_attention_dim=text.config["width"],
-        text_pooled_dim=text.config["pooled"],
-        image_embed_dim=image.config["width"],
-        zero_init_output=True,
-        **config.model,
-    )
-    meta = {"guidance": config.guidance, "views": config.data.views, "frames": config.data.frames, "size": 128}
-    return VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
-
-
-class Objective(nn.Module):
-    """Denoiser and the encoders that train with it, with L_diff."""
-
-    def __init__(self, model: VideoModel, config: StageOneTrainConfig):
-        super().__init__()
-        self.unet = model.unet
-        self.text_encoder = cast(nn.Module, model.text_encoder)
-        self.image_encoder = cast(nn.Module, model.image_encoder)
-        self.kind: PredictionType = model.prediction_type
-        self.noise_first = FirstFrameNoise() if config.first_frame_noise else None
-        self.register_buffer("alphas_cumprod", model.alphas_cumprod, persistent=False)
-        self.alphas_cumprod: Tensor
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not config.trainable or any(part in name for part in config.trainable))
-
-    def forward(
-        self,
-        z: Tensor,
-        reference: Tensor,
-        appearance: Tensor | None,
-        cameras: Tensor,
-        captions: list[str],
-        noise: Tensor,
-        t: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """L_diff (Eq. 3) at times t.
-
-        Args:
-            z: Clean latents [B, V, T, C, h, w].
-            reference: Frame 0 of every view [B, V, 4, H, W].
-            appearance: Of frame 0, [B, V, Cc, h, w], or None.
-            cameras: [B, V, 16].
-            captions: B sentences.
-            noise: Like z.
-            t: [B].
-            generator: For Eq. 2's random scale.
-        """
-        z_t = noisy_clip(z, noise, t, self.alphas_cumprod, self.noise_first, generator)
-        text, pooled = cast(TextEncoder, self.text_encoder).encode(captions)
-        image = cast(ImageEncoder, self.image_encoder).encode(reference)
-        # on CPUs the fused attention's backward pass takes twice as long as the plain one's
-        fused = sdpa_kernel(SDPBackend.MATH) if z.device.type == "cpu" else nullcontext()
-        with fused:
-            found = self.unet(
-                z_t, t, text=text, image_embeds=image, cameras=cameras, cond_concat=appearance, pooled_text=pooled
-            )
-        return diffusion_loss(found, z, noise, t, self.alphas_cumprod, self.kind)
-
-
-def stage_at(step: int, config: StageOneTrainConfig) -> Curriculum:
-    """Clip size of a step."""
-    for stage in config.curriculum:
-        if step < stage.until * config.optim.steps:
-            return stage
-    return Curriculum(until=1, views=config.data.views, frames=config.data.frames, batch=config.optim.batch)
-
-
-def step_indices(start: int, config: StageOneTrainConfig, rank: int, world: int) -> Iterator[list[int]]:
-    """Clips of every step from `start`; no clip comes twice unless the data is finite."""
-    first = 0
-    for step in range(config.optim.steps):
-        batch = stage_at(step, config).batch
-        if step >= start:
-            yield list(range(first + rank * batch, first + (rank + 1) * batch))
-        first += batch * world
-
-
-def draw(clip: dict[str, Any], stage: Curriculum, config: StageOneTrainConfig, g: torch.Generator) -> dict[str, Any]:
-    """Views and frames of this stage, a turned object now and then, and dropped captions.
-
-    Fewer frames are a run at the clip's own rate that starts at frame 0, so that motion looks alike at all stages.
-    A quarter turn of the object moves each picture to the next camera: exact but for the light, which is fixed.
-    """
-    rgba, flow, cameras = clip["rgba"], clip["flow"], clip["cameras"]
-    views = rgba.shape[1]
-    if float(torch.rand((), generator=g)) < config.turn_views:
-        turn = int(torch.randint(1, max(views, 2), (), generator=g))
-        rgba, flow = rgba.roll(turn, 1), flow.roll(turn, 1)
-    chosen = torch.randperm(views, generator=g)[: stage.views].sort().values
-    dropped = torch.rand(len(rgba), generator=g) < config.text_dropout
-    return {
-        "rgba": rgba[:, chosen, : stage.frames],
-        "flow": flow[:, chosen, : stage.frames],
-        "cameras": cameras[:, chosen],
-        "captions": ["" if drop else text for text, drop in zip(clip["caption"], dropped)],
-    }
-
-
-def latents(autoencoder: ClipAutoencoder, rgba: Tensor, flow: Tensor) -> Tensor:
-    """Clean latents [B, V, T, C, h, w]: exact ones where the autoencoder's are flow, which rendered clips carry."""
-    if not isinstance(autoencoder, ReferenceAutoencoder):
-        return autoencoder.encode(rgba)
-    coverage = F.avg_pool2d(rgba[:, :, :, 3:].flatten(0, 2), rgba.shape[-1] // flow.shape[-1])
-    z = autoencoder.latents_of_flow(flow.flatten(0, 2), coverage).unflatten(0, rgba.shape[:3])
-    return torch.cat([torch.zeros_like(z[:, :, :1]), z[:, :, 1:]], 2)
-
-
-@torch.no_grad()
-def show(model: VideoModel, config: StageOneTrainConfig, path: Path) -> None:
-    """Contact sheet: clips of indices that training never reaches, each truth above a sample in two views."""
-    data = config.data
-    source = ClipDataset(data.rigs, procedural_fraction=0.3 if data.rigs else 1.0, side=data.side, seed=config.seed)
-    cameras, rows = rig(width=data.side, height=data.side), []
-    for i in range(config.sheet_clips):
-        clip = source[900_000 + i]
-        for state in sample_clip(model, clip["rgba"][:, 0], cameras, clip["caption"], steps=12, seed=i):
-            if state.clip_rgba is not None:
-                rows += [clip["rgba"][0, ::2, :3], state.clip_rgba[0, ::2, :3], state.clip_rgba[1, ::2, :3]]
-    if rows:
-        write_contact_sheet(path, torch.stack(rows))
+from t4d.tracking.losses import track_counts
+from train.checkpoint import SHARDED, Checkpoints
+from train.config import StageOneTrainConfig, arguments, load_config
+from train.draws import Drawn, draw, noised
+from train.measure import Means, TermNorms
+from train.networks import build
+from train.objective import Objective
+from train.order import Order, micro_batches, positions, stage_at, with_steps
+from train.runs import Ema, Every, RunLog, agreed, batches, clips
+from train.sheets import write_sheet
 
 
 def main() -> None:
     args = arguments(__doc__)
-    config = load_config(StageOneTrainConfig, args.config, args.overrides)
-    accelerator, o = Accelerator(), config.optim
-    set_seed(config.seed)
+    try:
+        train(load_config(StageOneTrainConfig, args.config, args.overrides), args.out, args.resume, args.max_minutes)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minutes: float) -> None:
+    """One run, from its start or its latest checkpoint to its last step or the time limit."""
+    out = out or config.out
+    if out is None:
+        raise InputError("No run folder is set; give --out FOLDER or out=FOLDER.")
+    accelerator = Accelerator(gradient_accumulation_steps=config.optim.accumulate)
+    set_seed(config.seed)  # initial weights
+    rank, world = accelerator.process_index, accelerator.num_processes
+
+    data, count = clips(config.data, config.seed)
+    config = with_steps(config, count, world)
+    o = config.optim
+    assert o.steps is not None
+
     model = build(config)
     objective = Objective(model, config)
-    trained = [p for p in objective.parameters() if p.requires_grad]
+    trained = list(objective.trained.values())
     optimiser = torch.optim.AdamW(trained, lr=o.lr, weight_decay=o.weight_decay)
     ema = Ema(objective, o.ema)
-    start = load_checkpoint(args.out, objective, ema, optimiser)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
     cast(nn.Module, model.autoencoder).to(accelerator.device).requires_grad_(False)
-    rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
-    facts = {"program": "stage1", "parameters": sum(p.numel() for p in trained), "processes": world}
-    log = RunLog(args.out / "log.jsonl", {**facts, "config": config.model_dump(mode="json")}) if main_process else None
+
+    identity = {"seed": config.seed, "clips": count, "clips per step": o.batch * world * o.accumulate}
+    checkpoints = Checkpoints(out, accelerator, objective, ema, optimiser, config.checkpoints_kept, identity)
+    start = checkpoints.resume(resume)
+    order = Order(config.seed, count, config.data.shuffle)
+    loader = batches(data, micro_batches(start, config, order, rank, world), config.data.workers)
+    facts = {"processes": world, "parameters": sum(p.numel() for p in trained)}
+    log = RunLog(out, "stage1", config, start, facts, accelerator.is_main_process)
+    means = Means(accelerator.device)
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
 
     def ship(step: int, sheet: bool) -> None:
-        save_checkpoint(args.out, step, objective, ema, optimiser)
-        now = {n: t.clone() for n, t in objective.state_dict().items()}
-        objective.load_state_dict(ema.state(objective))
-        model.meta.update(steps=step, seed=config.seed, shared_noise=config.shared_noise)
-        model.save(args.out / "model")
-        if sheet:
-            objective.eval()
-            show(model, config, args.out / f"sheet_{step:06d}.png")
-            objective.train()
-        objective.load_state_dict(now)
+        """Checkpoint, and the averaged weights as a model."""
+        checkpoints.save(step)
+        if accelerator.is_main_process:
+            ema.swap(objective)
+            model.meta.update(steps=step, seed=config.seed, shared_noise=config.shared_noise)
+            model.save(out / "model")
+            if sheet:
+                objective.eval()
+                write_sheet(model, config, out / f"sheet_{step:06d}.png")
+                objective.train()
+            ema.swap(objective)
+        accelerator.wait_for_everyone()
 
-    step = start - 1
-    for step, clip in enumerate(batches(config.data, config.seed, step_indices(start, config, rank, world)), start):
-        g, stage = generator(config.seed, step, rank), stage_at(step, config)
-        chosen = draw(clip, stage, config, g)
-        rgba, cameras = (chosen[n].to(accelerator.device) for n in ("rgba", "cameras"))
-        with torch.no_grad(), accelerator.autocast():
-            z = latents(model.autoencoder, rgba, chosen["flow"].to(accelerator.device)).float()
-            appearance = model.autoencoder.condition(rgba[:, :, 0])
-        noise = torch.randn(z.shape, generator=g)
-        common = torch.randn(z[:, :, :1].shape, generator=g)
-        noise = (config.shared_noise**0.5 * common + (1 - config.shared_noise) ** 0.5 * noise).to(z)
-        steps = len(objective.alphas_cumprod)
-        t = torch.rand(len(z), generator=g)
-        t = torch.where(torch.rand(len(z), generator=g) < config.high_noise, 1 - t / 6, t)
-        t = (t * steps).long().clamp(max=steps - 1).to(z.device)
+    step = start
+    objective.train()
+    while step < o.steps:
+        # the whole step's clips first: what the tracking losses are divided by is counted over all of them
+        stage = stage_at(step, config)
+        micro = [
+            draw(
+                next(loader), stage, config, step, positions(m, stage.batch, rank, world), len(objective.alphas_cumprod)
+            )
+            for m in range(o.accumulate)
+        ]
+        corr_count, pos_count = accelerator.reduce(term_counts(micro, config).to(accelerator.device), "sum").tolist()
+        totals = {"diff": stage.batch * world * o.accumulate, "corr": max(corr_count, 1), "pos": max(pos_count, 1)}
+        weights = {
+            "diff": config.tracking.lambda_diff,
+            "corr": config.tracking.lambda_corr,
+            "pos": config.tracking.lambda_pos,
+        }
+
+        logs = (step + 1) % config.log_steps == 0
+        norms = TermNorms([] if accelerator.distributed_type in SHARDED else trained)
         for group in optimiser.param_groups:
             group["lr"] = o.lr_at(step)
-        loss = wrapped(z, rgba[:, :, 0], appearance, cameras, chosen["captions"], noise, t, g)
-        if not torch.isfinite(loss):
-            raise RuntimeError(f"The loss of step {step} is not finite; lower optim.lr and start from the checkpoint.")
-        accelerator.backward(loss)
-        norm = cast(Tensor, accelerator.clip_grad_norm_(trained, o.clip_norm))
-        optimiser.step()
-        optimiser.zero_grad()
+        norm: Tensor | None = None
+        for drawn in micro:
+            with accelerator.accumulate(wrapped):
+                with accelerator.autocast():
+                    batch = noised(drawn, model.autoencoder, objective.alphas_cumprod, config, accelerator.device)
+                sums = wrapped(batch)
+                terms = {name: value / totals[name] for name, value in sums.items()}
+                loss = sum(
+                    (weights[name] * term for name, term in terms.items()), torch.zeros((), device=batch.z.device)
+                )
+                if not torch.isfinite(loss):
+                    raise InputError(f"The loss of step {step} is not finite; lower optim.lr and resume.")
+                if logs:
+                    assert objective.tapped is not None
+                    norms.add(terms, objective.tapped)
+                # gradients are averaged over processes and micro-steps, and the shares are to be added
+                accelerator.backward(loss * (world * o.accumulate))
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(trained, o.clip_norm)
+                optimiser.step()
+                optimiser.zero_grad()
+            for name, value in {**terms, "loss": loss}.items():
+                means.add(name, value)
+            # the loss of predicting no motion, for a network of x0
+            means.add("copy", batch.z[:, :, 1:].square().mean() * len(batch.z) / totals["diff"])
         ema.update(objective, step)
-        if log is not None:
-            copy = float(z[:, :, 1:].square().mean())  # the loss of predicting no motion, for a network of x0
-            log.add({"loss": float(loss.detach()), "copy": copy, "grad_norm": float(norm)}, len(z) * world)
-            if (step + 1) % config.log_steps == 0:
-                print(log.flush(step + 1, lr=o.lr_at(step)), flush=True)
-            sheet = sheet_now()
-            if sheet or save_now():
-                ship(step + 1, sheet)
-        if (time.time() - began) / 60 > args.max_minutes:
+        step += 1
+        means.step(loss=True, diff=True, copy=True, corr=corr_count > 0, pos=pos_count > 0)
+        log.count(totals["diff"])
+        if logs:
+            values = {**means.take(accelerator), **norms.take(accelerator)}
+            log.write(step, {**values, "grad_norm": float(norm), "lr": o.lr_at(step - 1)})
+        late, save, sheet = agreed(accelerator, (time.time() - began) / 60 > max_minutes, save_now(), sheet_now())
+        if save or sheet or (config.save_steps and step % config.save_steps == 0):
+            ship(step, sheet)
+        if late:
             break
-    if main_process:
-        ship(step + 1, True)
+    ship(step, True)
+    accelerator.end_training()
+
+
+def term_counts(micro: list[Drawn], config: StageOneTrainConfig) -> Tensor:
+    """Terms of L_corr and L_pos in a process's clips of one step, [2]."""
+    points = [drawn.points for drawn in micro if drawn.points is not None]
+    counts = [torch.stack(track_counts(p.visible, p.chosen, config.tracking.masked)) for p in points]
+    return torch.stack(counts).sum(0).double() if counts else torch.zeros(2, dtype=torch.float64)
 
 
 if __name__ == "__main__":

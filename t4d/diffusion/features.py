@@ -7,6 +7,32 @@ from torch import Tensor, nn
 from t4d.errors import InputError
 
 
+def resolve_layer(network: nn.Module, layer: str) -> str:
+    """Module path whose ``-1`` parts stand for the last child of a list.
+
+    Args:
+        network: the denoiser.
+        layer: such as ``up_blocks.1.motion_modules.-1``.
+
+    Raises:
+        InputError: the network has no such module.
+    """
+    found: nn.Module = network
+    path: list[str] = []
+    for part in layer.split("."):
+        children = dict(found.named_children())
+        name = list(children)[-1] if part == "-1" and children else part
+        if name not in children:
+            where = ".".join(path) or "the network"
+            raise InputError(
+                f"Feature layer {layer!r} does not exist: {where} has {list(children) or 'no parts'}, not {part!r}; "
+                "choose one of these."
+            )
+        path.append(name)
+        found = children[name]
+    return ".".join(path)
+
+
 class FeatureTap:
     """Context manager that keeps the latest output of named modules.
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t4d.diffusion.denoise import denoise_once
+from t4d.diffusion.features import resolve_layer
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import prepare_condition, starting_noise
 from t4d.diffusion.schedule import add_noise
@@ -20,32 +21,6 @@ Source = Literal["trained", "untrained", "random"]
 
 GREY = 0.5
 LARGEST = 6e4  # float16 ends at 65504
-
-
-def resolve_layer(network: nn.Module, layer: str) -> str:
-    """Module path whose ``-1`` parts stand for the last child of a list.
-
-    Args:
-        network: the denoiser.
-        layer: such as ``up_blocks.1.motion_modules.-1``.
-
-    Raises:
-        InputError: the network has no such module.
-    """
-    found: nn.Module = network
-    path: list[str] = []
-    for part in layer.split("."):
-        children = dict(found.named_children())
-        name = list(children)[-1] if part == "-1" and children else part
-        if name not in children:
-            where = ".".join(path) or "the network"
-            raise InputError(
-                f"Feature layer {layer!r} does not exist: {where} has {list(children) or 'no parts'}, not {part!r}; "
-                "choose one of these."
-            )
-        path.append(name)
-        found = children[name]
-    return ".".join(path)
 
 
 @torch.no_grad()

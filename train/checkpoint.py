@@ -1,0 +1,135 @@
+"""Checkpoints of a run: trained weights, EMA, optimiser state and position, whole or not there at all."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from t4d.errors import InputError
+from train.runs import Ema
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+class Checkpoints:
+    """The folder OUT/checkpoints of a run, with step_00000020/ and so on.
+
+    A checkpoint is written under another name and renamed when complete; only then are old ones deleted. What belongs
+    to it are the trained parameters; the frozen ones come from where they came from at the start.
+
+    Args:
+        out: Run folder.
+        accelerator: Only its main process writes, unless the optimiser's state is split (FSDP, DeepSpeed).
+        module: The bare module whose parameters with gradients are kept.
+        ema: Their averages.
+        optimiser: As prepared by the accelerator.
+        keep: How many to keep.
+        identity: What a run must have in common with a checkpoint to go on from it.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        accelerator: Accelerator,
+        module: nn.Module,
+        ema: Ema,
+        optimiser: torch.optim.Optimizer,
+        keep: int = 1,
+        identity: dict[str, Any] | None = None,
+    ):
+        self.folder, self.accelerator, self.module, self.ema = out / "checkpoints", accelerator, module, ema
+        self.optimiser, self.keep, self.identity = optimiser, keep, identity or {}
+        self.sharded = accelerator.distributed_type in SHARDED
+        if self.sharded:
+            accelerator.register_for_checkpointing(ema)
+
+    def complete(self) -> list[Path]:
+        """Checkpoints, oldest first."""
+        return sorted(path for path in self.folder.glob("step_????????") if (path / "state.json").is_file())
+
+    def save(self, step: int) -> None:
+        """Writes the state after `step` steps; every process calls it."""
+        part, final = self.folder / "part", self.folder / f"step_{step:08d}"
+        if final.exists():  # nothing was learnt since
+            return
+        main = self.accelerator.is_main_process
+        if main:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        if self.sharded:
+            self.accelerator.save_state(str(part))
+        elif main:
+            trained = {n: p.detach().contiguous() for n, p in self.module.named_parameters() if p.requires_grad}
+            save_file(trained, part / "weights.safetensors")
+            save_file({n: t.contiguous() for n, t in self.ema.average.items()}, part / "ema.safetensors")
+            torch.save(self.optimiser.state_dict(), part / "optimiser.pt")
+        self.accelerator.wait_for_everyone()
+        if not main:
+            return
+        (part / "state.json").write_text(json.dumps({"step": step, "identity": self.identity}))
+        part.replace(final)
+        for old in self.complete()[: -self.keep]:
+            # the mark of a complete one goes first: what is left of it after a kill is no checkpoint
+            (old / "state.json").unlink()
+            shutil.rmtree(old)
+
+    def resume(self, which: str) -> int:
+        """Restores a checkpoint.
+
+        Args:
+            which: "latest" of this run if there is one, "never", or a checkpoint's folder.
+
+        Returns:
+            Steps already made.
+
+        Raises:
+            InputError: The folder is no checkpoint, or one of another run; or "never" and there are checkpoints.
+        """
+        found = self.complete()
+        if which == "never" and found:
+            raise InputError(
+                f"{self.folder.parent} holds a run of {_step(found[-1])} steps and --resume is never; give another "
+                "folder, or --resume latest to go on."
+            )
+        if which == "latest" or which == "never":
+            place = found[-1] if found else None
+        else:
+            place = Path(which)
+            if not (place / "state.json").is_file():
+                raise InputError(f"{place} is no checkpoint (it has no state.json); give OUT/checkpoints/step_...")
+        if place is None:
+            return 0
+        state = json.loads((place / "state.json").read_text())
+        for name, mine in self.identity.items():
+            theirs = state["identity"].get(name)
+            if theirs != mine:
+                raise InputError(
+                    f"The checkpoint {place.name} was made with {name} {theirs}, this run has {mine}; set it as "
+                    "it was, or start another run from the shipped model (weights=OUT/model)."
+                )
+        if self.sharded:
+            self.accelerator.load_state(str(place))
+        else:
+            own = dict(self.module.named_parameters())
+            weights, average = load_file(place / "weights.safetensors"), load_file(place / "ema.safetensors")
+            if weights.keys() != self.ema.average.keys():
+                differ = sorted(weights.keys() ^ self.ema.average.keys())[:3]
+                raise InputError(f"The checkpoint {place.name} trains other parameters (such as {', '.join(differ)}).")
+            with torch.no_grad():
+                for name, value in weights.items():
+                    own[name].copy_(value)
+                    self.ema.average[name].copy_(average[name])
+            state_of = torch.load(place / "optimiser.pt", map_location="cpu", weights_only=True)
+            self.optimiser.load_state_dict(state_of)
+        return int(state["step"])
+
+
+def _step(place: Path) -> int:
+    return int(place.name.removeprefix("step_"))

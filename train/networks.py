@@ -1,0 +1,67 @@
+"""The networks that Stage One trains."""
+
+from torch import nn
+
+from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
+from t4d.diffusion.image.mini import MiniImageEncoder
+from t4d.diffusion.model import VideoModel
+from t4d.diffusion.schedule import PAPER_SCHEDULE
+from t4d.diffusion.text.mini import MiniTextEncoder
+from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.diffusion.weights import load_module
+from t4d.errors import InputError
+from train.config import StageOneTrainConfig
+
+
+def build(config: StageOneTrainConfig) -> VideoModel:
+    """The networks to train: loaded, or new ones over a trained autoencoder.
+
+    Raises:
+        InputError: Neither weights nor an autoencoder is named, or the weights predict something else.
+    """
+    scheduler = {**PAPER_SCHEDULE, **config.scheduler, "prediction_type": config.prediction}
+    if config.weights:
+        model = VideoModel.load(config.weights)
+        if model.prediction_type != config.prediction:
+            raise InputError(
+                f"{config.weights} predicts {model.prediction_type}; set prediction={model.prediction_type}."
+            )
+        model.scheduler_config, model.label = {**model.scheduler_config, **config.scheduler}, config.label
+        model.meta["guidance"] = config.guidance
+        return model
+    if config.autoencoder is None:
+        raise InputError("Neither weights nor autoencoder is set; train one with train/autoencoder.py and name it.")
+    autoencoder = load_module(ReferenceAutoencoder, config.autoencoder)
+    text, image = MiniTextEncoder(**config.text), MiniImageEncoder(**config.image)
+    unet = MultiViewMotionUNet(
+        in_channels=autoencoder.latent_channels,
+        out_channels=autoencoder.latent_channels,
+        cond_concat_channels=autoencoder.condition_channels,
+        cross_attention_dim=text.config["width"],
+        text_pooled_dim=text.config["pooled"],
+        image_embed_dim=image.config["width"],
+        zero_init_output=True,
+        **config.model,
+    )
+    meta = {"guidance": config.guidance, "views": config.data.views, "frames": config.data.frames, "size": 128}
+    return VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
+
+
+def freeze(module: nn.Module, trainable: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """Leaves gradients only to parameters whose name holds one of the parts (none given: to all).
+
+    Returns:
+        The trained parameters by name.
+
+    Raises:
+        InputError: No parameter is left.
+    """
+    found = {}
+    for name, parameter in module.named_parameters():
+        trains = not trainable or any(part in name for part in trainable)
+        parameter.requires_grad_(trains)
+        if trains:
+            found[name] = parameter
+    if not found:
+        raise InputError(f"No parameter's name holds {' or '.join(trainable)}; name other parts in trainable.")
+    return found

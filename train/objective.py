@@ -1,0 +1,129 @@
+"""Stage One's objective: lambda_1 L_diff (Eq. 3) + lambda_2 L_corr (Eq. 4) + lambda_3 L_pos (Eq. 5), one pass."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from t4d.diffusion.features import FeatureTap, resolve_layer
+from t4d.diffusion.interfaces import ImageEncoder, TextEncoder
+from t4d.diffusion.losses import diffusion_loss
+from t4d.diffusion.model import VideoModel
+from t4d.diffusion.schedule import PredictionType
+from t4d.tracking.losses import tracking_terms
+from train.config import StageOneTrainConfig
+from train.networks import freeze
+
+
+@dataclass(frozen=True)
+class Points:
+    """Tracked points of a batch.
+
+    Attributes:
+        xy: Pixels [B, V, T, P, 2].
+        visible: [B, V, T, P].
+        chosen: Which of the P places hold a point, [B, V, P].
+        image_size: (H, W) that the pixels count in.
+    """
+
+    xy: Tensor
+    visible: Tensor
+    chosen: Tensor
+    image_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Noised:
+    """What the networks see of a batch.
+
+    Attributes:
+        z: Clean latents [B, V, T, C, h, w].
+        z_t: Noised ones (Eq. 1, 2).
+        noise: The noise of z_t.
+        t: Times [B].
+        reference: Frame 0 of every view [B, V, 4, H, W].
+        appearance: Of frame 0, [B, V, Cc, h, w], or None.
+        cameras: [B, V, 16].
+        captions: B sentences.
+        points: None where the tracking losses are off.
+    """
+
+    z: Tensor
+    z_t: Tensor
+    noise: Tensor
+    t: Tensor
+    reference: Tensor
+    appearance: Tensor | None
+    cameras: Tensor
+    captions: list[str]
+    points: Points | None
+
+
+class Objective(nn.Module):
+    """Denoiser and the encoders that train with it, with the three losses of one forward pass.
+
+    The losses leave as sums, because what they are divided by is counted over all micro-steps and processes.
+
+    Args:
+        model: The networks; those of it that are not named by `config.trainable` are frozen.
+        config: See `StageOneTrainConfig`.
+
+    Attributes:
+        tapped: Features of the latest pass that the tracking losses read, [B * V * T, C, h, w], with their graph.
+        trained: Trained parameters by name.
+    """
+
+    def __init__(self, model: VideoModel, config: StageOneTrainConfig):
+        super().__init__()
+        self.unet = model.unet
+        self.text_encoder = cast(nn.Module, model.text_encoder)
+        self.image_encoder = cast(nn.Module, model.image_encoder)
+        self.kind: PredictionType = model.prediction_type
+        self.tracking = config.tracking
+        self.layer = resolve_layer(self.unet, config.tracking.layer)
+        self.tapped: Tensor | None = None
+        self.register_buffer("alphas_cumprod", model.alphas_cumprod, persistent=False)
+        self.alphas_cumprod: Tensor
+        self.trained = freeze(self, config.trainable)
+
+    def forward(self, batch: Noised) -> dict[str, Tensor]:
+        """Sums over the batch, float32 scalars.
+
+        Returns:
+            "diff": each clip's L_diff; "corr" and "pos", where there are points: all terms of L_corr and L_pos.
+        """
+        text, pooled = cast(TextEncoder, self.text_encoder).encode(batch.captions)
+        image = cast(ImageEncoder, self.image_encoder).encode(batch.reference)
+        # on CPUs the fused attention's backward pass takes twice as long as the plain one's
+        fused = sdpa_kernel(SDPBackend.MATH) if batch.z.device.type == "cpu" else nullcontext()
+        with fused, FeatureTap(self.unet, [self.layer]) as tap:
+            found = self.unet(
+                batch.z_t,
+                batch.t,
+                text=text,
+                image_embeds=image,
+                cameras=batch.cameras,
+                cond_concat=batch.appearance,
+                pooled_text=pooled,
+            )
+        self.tapped = tap.raw[self.layer]
+        each = diffusion_loss(found, batch.z, batch.noise, batch.t, self.alphas_cumprod, self.kind)
+        sums = {"diff": each * len(batch.z)}
+        if batch.points is not None:
+            c, p = self.tracking, batch.points
+            terms = tracking_terms(
+                tap.maps()[self.layer],
+                p.xy,
+                p.visible,
+                p.chosen,
+                p.image_size,
+                temperature=c.temperature,
+                radius=c.radius,
+                huber_delta=c.huber_delta,
+                masked=c.masked,
+                positions=c.lambda_pos > 0,
+            )
+            sums.update(corr=terms.corr_sum, pos=terms.pos_sum)
+        return sums
