@@ -22,9 +22,9 @@ from t4d.stages import Stage, StageOutput, run_stage
 
 _FEATURE_CODE = ("feature_maps.py", "feature_table.py", "projection.py", "visibility.py")
 
-PREPARE = Stage("prepare", version=2, code=("geometry", "splat"))
-CLIP = Stage("clip", version=2, code=("diffusion",))
-IMPORT = Stage("import", version=1, code=("clip_folder.py", "clip_cameras.py", "data/clip.py"))
+PREPARE = Stage("prepare", version=2, code=("geometry", "splat", "steps.py"))
+CLIP = Stage("clip", version=2, code=("diffusion", "steps.py"))
+IMPORT = Stage("import", version=1, code=("clip_folder.py", "clip_cameras.py", "data/clip.py", "steps.py"))
 FEATURES = Stage("features", 1, ("diffusion", "stage_two.py", *(f"motion/{name}" for name in _FEATURE_CODE)))
 FIT = Stage("fit", version=2, code=("motion", "splat", "diffusion", "stage_two.py"))
 
