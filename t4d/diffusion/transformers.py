@@ -10,8 +10,8 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from t4d.diffusion.checkpointing import recompute
 from t4d.diffusion.layout import Layout, LayoutSlot
 
 
@@ -46,7 +46,8 @@ class _Transformer(nn.Module, ABC):
 
     def _call(self, hidden_states: Tensor, *args) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            out = checkpoint(self._run, hidden_states, *args, use_reentrant=False)
+            # the layout is an argument: by the backward pass the slot may hold another pass's
+            out = recompute(self._run, hidden_states, *args)
             assert isinstance(out, Tensor)
             return out
         return self._run(hidden_states, *args)

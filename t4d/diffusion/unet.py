@@ -1,7 +1,8 @@
 """The multi-view video denoiser (MV-VDM): one class for the paper's network and for mini."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from diffusers import UNetMotionModel
@@ -9,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection, TimestepEmbedding
 from torch import Tensor, nn
 
+from t4d.diffusion.checkpointing import recompute
 from t4d.diffusion.install import first_up_norm, install_attention, install_strides
 from t4d.diffusion.layout import Layout, LayoutSlot
 from t4d.diffusion.weights import load_module, save_module
@@ -238,6 +240,16 @@ class MultiViewMotionUNet(UNetMotionModel):
                 f"A clip of {layout.T} frames was asked for, the network's limit is {config['motion_max_seq_length']}; "
                 "ask for fewer frames."
             )
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any] | None = None) -> None:
+        """Compute residual layers, spatial transformers and motion modules again in the backward pass.
+
+        Values and gradients stay the same; what is kept are the inputs of these parts.
+
+        Args:
+            gradient_checkpointing_func: How a part is called; None: :func:`t4d.diffusion.checkpointing.recompute`.
+        """
+        super().enable_gradient_checkpointing(gradient_checkpointing_func or recompute)
 
     def save_pretrained(self, save_directory, **kwargs) -> None:  # type: ignore[override]
         """Write config and sharded safetensors, see :func:`t4d.diffusion.weights.save_module`."""
