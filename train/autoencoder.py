@@ -14,6 +14,11 @@ from typing import cast
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
 
+from train.launch import start_processes
+
+if __name__ == "__main__":
+    start_processes()
+
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
