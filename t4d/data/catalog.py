@@ -1,6 +1,7 @@
 """Which rigs and clips a split may use, and how they are drawn: evenly by skeleton, then by verb."""
 
 import json
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,8 @@ EVALUATION_TWINS = ("Clownfish", "Cow", "Frog", "Horse", "Horse_White", "Trex", 
 
 IDLE_SHARE = 0.1
 
+LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,16 +35,26 @@ class Catalog:
     """The rigs of one split.
 
     Args:
-        folder: Pack folder with index.json (`python train/dataset.py pack`).
+        folder: Pack folder with index.json (`python train/dataset.py pack`), or a folder of animated .glb and .gltf
+            files, which is packed into a cache first (`t4d.data.rigfolder.cached_packs`; needs the glTF loader).
         split: "train", "near", "far" or "all".
         exclude: Names or "folder/name" to leave out.
         drop_verbs: Canonical verbs to leave out.
 
+    Attributes:
+        entries: What is left, in index order.
+        skipped: (asset, reason) of what cannot be used: files that do not load, rigs whose clips name no known verb.
+
     Raises:
-        InputError: No index, an unknown split, or nothing left.
+        InputError: No index and no animated files, an unknown split, or nothing left.
     """
 
     def __init__(self, folder: Path, split: str, exclude: tuple[str, ...], drop_verbs: tuple[str, ...]) -> None:
+        folder = Path(folder)
+        if not (folder / "index.json").exists() and any(folder.rglob("*.gl[bt]*")):
+            from t4d.data.rigfolder import cached_packs
+
+            folder = cached_packs(folder)
         try:
             index = json.loads((Path(folder) / "index.json").read_text())
         except (OSError, ValueError) as error:
@@ -51,6 +64,7 @@ class Catalog:
         splits = index["split"]
         if split not in (*splits, "all"):
             raise InputError(f"split {split!r} is unknown; use one of {', '.join([*splits, 'all'])}")
+        self.skipped: list[tuple[str, str]] = [(path, reason) for path, reason in index.get("skipped", [])]
         self.entries: list[Entry] = []
         for item in index["rigs"]:
             stem = item["source"].rsplit(".", 1)[0]
@@ -59,10 +73,14 @@ class Catalog:
             if stem in exclude or stem.rsplit("/", 1)[-1] in exclude:
                 continue
             verbs: dict[str, list[int]] = defaultdict(list)
-            for i, name in enumerate(item["clips"]):
-                verb = verb_of(name)
+            named = [verb_of(name) for name in item["clips"]]
+            if not any(named):  # clips called "Take 001": the file may be called "dancing_robot"
+                named = [verb_of(stem.rsplit("/", 1)[-1])] * len(named)
+            for i, verb in enumerate(named):
                 if verb is not None and verb not in drop_verbs:
                     verbs[verb].append(i)
+            if not any(named):
+                self.skipped.append((item["source"], f"no known verb in its clips {', '.join(item['clips'])[:80]}"))
             if verbs:
                 self.entries.append(Entry(Path(folder) / item["file"], item["source"], item["joint_set"], dict(verbs)))
         if not self.entries:
@@ -74,9 +92,29 @@ class Catalog:
         # Square root of the number of meshes: 35 fish share one skeleton and must neither drown nor be drowned.
         share = np.sqrt([len(self._by_set[s]) for s in self._sets])
         self._share = share / share.sum()
+        for asset, reason in self.skipped:
+            LOG.warning("left out: %s: %s", asset, reason)
 
     def draw(self, rng: np.random.Generator) -> tuple[PackedRig, str, int]:
-        """A random (rig, verb, clip index)."""
+        """A random (rig, verb, clip index). A pack that cannot be read is reported once and another is drawn.
+
+        Raises:
+            InputError: No pack can be read.
+        """
+        for _ in range(100 + 10 * len(self.entries)):
+            try:
+                return self._draw(rng)
+            except InputError as error:  # stays in the lists: what a seed draws must not depend on what came before
+                self._skip(error)
+        raise InputError(f"none of {len(self.entries)} rig packs can be read: {self.skipped[-1][1]}")
+
+    def _skip(self, error: InputError) -> None:
+        where, _, reason = str(error).partition(" ")
+        if (where, reason) not in self.skipped:
+            self.skipped.append((where, reason))
+            LOG.warning("left out: %s", error)
+
+    def _draw(self, rng: np.random.Generator) -> tuple[PackedRig, str, int]:
         members = self._by_set[self._sets[int(rng.choice(len(self._sets), p=self._share))]]
         entry = members[int(rng.integers(len(members)))]
         verbs = sorted(entry.verbs)

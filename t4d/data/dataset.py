@@ -3,8 +3,8 @@
 Sample i of seed s is a pure function of (s, i): nothing needs saving to resume, and workers need no seeding.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,132 +12,21 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from t4d.data.augment import jittered_light, mirrored, recolored, stretched, swollen
 from t4d.data.captions import VIOLENT, caption
 from t4d.data.catalog import EVALUATION_TWINS, Catalog
+from t4d.data.framing import place, turned
+from t4d.data.motion import Motion, procedural_motion, rig_motion
 from t4d.data.procedural import generate
 from t4d.data.render import render_clip
-from t4d.data.rig import Rig
-from t4d.data.rigpack import PackedRig
 from t4d.data.shade import shade_clip
-from t4d.data.timing import ease, frame_times
 from t4d.errors import InputError
 from t4d.geometry.camera import Camera, network_camera, orbit_camera
 from t4d.geometry.shading import LightRig
 
 RADII = (0.5, 0.85)
-MIN_RADIUS = 0.3  # a clip that must shrink below this to stay in frame is dropped for another
-MARGIN = 0.03  # share of the picture kept free around the moving object
-COMMON_VERBS = ("spin", "shake", "breathe", "jump")  # nearly every procedural body has them: drawn half as often
-
-
-@dataclass(frozen=True)
-class Motion:
-    """Posed vertices of one clip before cameras and light: [T, Nv, 3], frame 0 first."""
-
-    rig: Rig
-    vertices: np.ndarray
-    name: str
-    verb: str
-    clip: str
-
-
-def rig_motion(pack: PackedRig, clip: int, verb: str, frames: int, start: float, from_rest: bool) -> Motion:
-    """A clip of a packed rig.
-
-    Args:
-        pack: The rig.
-        clip: Index into its clips.
-        verb: Its canonical verb.
-        frames: T.
-        start: Where in the loop frame 0 lies, 0..1.
-        from_rest: Frame 0 is the rest pose and the clip (from its beginning) is blended in over the first frames.
-    """
-    packed = pack.clips[clip]
-    matrices = packed.at(frame_times(packed.duration, frames, 0.0 if from_rest else start))
-    if from_rest:
-        rest = np.eye(3, 4, dtype=np.float32) if pack.rig.rest is None else pack.rig.rest
-        mix = ease(frames).astype(np.float32)[:, None, None, None]
-        matrices = rest + mix * (matrices - rest)
-    return Motion(pack.rig, pack.rig.skin(matrices), pack.source, verb, packed.name)
-
-
-def procedural_motion(rng: np.random.Generator, frames: int, from_rest: bool, plan: str | None = None) -> Motion:
-    """A random procedural object acting out one of its verbs for one loop."""
-    body = generate(rng, plan)
-    verbs = sorted(body.verbs)
-    weight = np.array([0.5 if verb in COMMON_VERBS else 1.0 for verb in verbs])
-    verb = verbs[int(rng.choice(len(verbs), p=weight / weight.sum()))]
-    waves = body.verbs[verb](rng)
-    phases = (0.0 if from_rest else rng.random()) + np.arange(frames) / frames
-    # A ramp starts at 0 by itself; easing it would only slow its first frames, which is right as well.
-    matrices = body.matrices(waves, phases, ease(frames) if from_rest else 1.0)
-    return Motion(body.rig, body.rig.skin(matrices), body.rig.name, verb, verb)
-
-
-def place(vertices: np.ndarray, cameras: Sequence[Camera], radius: float) -> tuple[np.ndarray, float] | None:
-    """Centres and scales a moving object for the cameras.
-
-    The static object (frame 0) is centred on its bounds with the wanted radius, as inference does. Where the clip then
-    leaves a picture, steady travel over the ground is removed first, then the scale shrinks.
-
-    Returns:
-        World vertices [T, Nv, 3] float32 and the radius used, or None where it would fall below `MIN_RADIUS`.
-    """
-    best: tuple[np.ndarray, float] | None = None
-    for keep_travel in (True, False):
-        moved = vertices
-        if not keep_travel:
-            middle = (vertices.min(1) + vertices.max(1)) / 2
-            middle[:, 2] = middle[0, 2]
-            moved = vertices - (middle - middle[0])[:, None]
-        low, high = moved[0].min(0), moved[0].max(0)
-        centred = moved - (low + high) / 2
-        extent = float(np.linalg.norm(centred[0], axis=1).max())
-        corners = _silhouette(centred)
-        scale = radius / max(extent, 1e-9)
-        for _ in range(40):
-            if _inside(corners * scale, cameras):
-                break
-            scale *= 0.95
-        used = scale * extent
-        if best is None or used > best[1] + 1e-6:
-            best = (centred * np.float32(scale), used)
-        if used >= 0.85 * radius:
-            break
-    return best if best is not None and best[1] >= MIN_RADIUS else None
-
-
-def _silhouette(vertices: np.ndarray) -> np.ndarray:
-    """Extreme points of each frame in 26 directions: [T * 26, 3] stands in for all vertices."""
-    grid = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
-    directions = grid[np.abs(grid).sum(1) > 0].astype(np.float32)
-    extreme = np.argmax(vertices @ directions.T, axis=1)  # [T, 26]
-    return np.take_along_axis(vertices, extreme[..., None], 1).reshape(-1, 3)
-
-
-def _inside(points: np.ndarray, cameras: Sequence[Camera]) -> bool:
-    tensor = torch.from_numpy(points)
-    for camera in cameras:
-        xy, depth = camera.project(tensor)
-        size = torch.tensor([camera.width, camera.height], dtype=xy.dtype)
-        if depth.min() < 0.2 or (xy < MARGIN * size).any() or (xy > (1 - MARGIN) * size).any():
-            return False
-    return True
-
-
-def jittered_light(rng: np.random.Generator) -> LightRig:
-    """The default lights with every intensity changed by up to a quarter."""
-    base = LightRig()
-    names = ("key_intensity", "fill_intensity", "back_intensity", "ambient")
-    return replace(base, **{name: float(getattr(base, name) * rng.uniform(0.75, 1.25)) for name in names})
-
-
-def recolored(colors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Linear colours [Nv, 3] with their hues turned about the grey axis and their lightness changed."""
-    a = rng.uniform(0, 2 * np.pi)
-    third, root = (1 - np.cos(a)) / 3, np.sin(a) / np.sqrt(3)
-    turn = np.full((3, 3), third) + root * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) + np.cos(a) * np.eye(3)
-    return (np.clip(colors @ turn.T, 0, 1) ** rng.uniform(0.55, 1.2)).astype(np.float32)
+LOG = logging.getLogger(__name__)
+TRIES = 200  # draws before a data set none of whose clips can be shown is given up
 
 
 class ClipDataset(Dataset[dict[str, Any]]):
@@ -160,7 +49,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
         grid: Tracked points per side (paper: 15 x 15).
         exclude: Rigs to leave out, by name or "folder/name".
         procedural_fraction: Share of procedural objects.
-        rest_fraction: Share of clips whose frame 0 is the rest pose.
+        rest_fraction: Share of clips whose frame 0 is the rest pose and that blend into the motion over frames 1 to 3.
+        proportions: Largest relative change of an object's axes and of the thickness of its parts.
+        mirror: Share of objects mirrored left to right.
+        speed: Largest relative change of a motion's tempo.
         rig_fraction: Share seen by the inference rig exactly (elevation 15, azimuths from 0) under the default lights;
             the others get elevation 0..30, an azimuth offset and changed light.
         drop_verbs: Canonical verbs to leave out.
@@ -185,6 +77,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         exclude: tuple[str, ...] = EVALUATION_TWINS,
         procedural_fraction: float = 0.3,
         rest_fraction: float = 0.5,
+        proportions: float = 0.15,
+        mirror: float = 0.5,
+        speed: float = 0.2,
         rig_fraction: float = 0.6,
         drop_verbs: tuple[str, ...] = VIOLENT,
         held_out_captions: bool = False,
@@ -201,6 +96,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
             rest_fraction,
             rig_fraction,
         )
+        self.proportions, self.mirror, self.speed = proportions, mirror, speed
+        self._skipped: list[tuple[str, str]] = []
         self.held_out_captions, self.seed, self.length = held_out_captions, seed, length
 
     def __len__(self) -> int:
@@ -208,21 +105,23 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, index])
-        while True:
-            motion = self._motion(rng)
+        extra = rng.spawn(1)[0]  # of its own, so that switching augmentation off does not change which clip is drawn
+        for _ in range(TRIES):
+            motion = self._motion(rng, extra)
             standard = rng.random() < self.rig_fraction
             turn = 0.0 if rng.random() < 0.7 else 90.0 * rng.integers(1, 4)
-            elevation, offset = (15.0, 0.0) if standard else (rng.uniform(0, 30), rng.uniform(-45, 45))
-            cameras = [
-                orbit_camera(offset + k * 360 / self.views, elevation, width=self.width, height=self.height)
-                for k in range(self.views)
-            ]
+            cameras = self._cameras(*((15.0, 0.0) if standard else (rng.uniform(0, 30), rng.uniform(-45, 45))))
             radius = 0.7 if standard and rng.random() < 0.5 else rng.uniform(*RADII)
-            placed = place(_turned(motion.vertices, turn), cameras, radius)
+            if not np.isfinite(motion.vertices).all():
+                self._skip(f"{motion.name} [{motion.clip}]", "positions that are not finite")
+                continue
+            placed = place(turned(motion.vertices, turn), cameras, radius)
             if placed is not None:
                 break
-        light = LightRig() if standard else jittered_light(rng)
+        else:
+            raise InputError(f"{TRIES} clips in a row cannot be shown: {self.skipped[-1:] or 'they leave the picture'}")
         rig = motion.rig
+        light = LightRig() if standard else jittered_light(rng)
         colors = rig.colors if rng.random() < 0.5 else recolored(rig.colors, rng)
         srgb = shade_clip(placed[0], rig.faces, colors, light, rig.smoothing)
         shown = render_clip(placed[0], rig.faces, srgb, cameras, flow_cell=self.flow_cell, grid=self.grid)
@@ -241,19 +140,39 @@ class ClipDataset(Dataset[dict[str, Any]]):
             "clip": motion.clip,
         }
 
-    def _motion(self, rng: np.random.Generator) -> Motion:
+    def _motion(self, rng: np.random.Generator, extra: np.random.Generator) -> Motion:
         from_rest = bool(rng.random() < self.rest_fraction)
+        speed = float(np.exp(extra.uniform(-1, 1) * np.log1p(self.speed)))
+        swell = extra.spawn(1)[0]
         if self.catalog is None or rng.random() < self.procedural_fraction:
-            return procedural_motion(rng, self.frames, from_rest)
-        pack, verb, clip = self.catalog.draw(rng)
-        return rig_motion(pack, clip, verb, self.frames, float(rng.random()), from_rest)
+            body = generate(rng)
+            if self.proportions:
+                body.rig = swollen(body.rig, swell, self.proportions)
+            motion = procedural_motion(rng, body, self.frames, from_rest, speed)
+        else:
+            pack, verb, clip = self.catalog.draw(rng)
+            if self.proportions:
+                pack = replace(pack, rig=swollen(pack.rig, swell, self.proportions))
+            motion = rig_motion(pack, clip, verb, self.frames, float(rng.random()), from_rest, speed)
+        if self.proportions:
+            motion = stretched(motion, np.exp(extra.uniform(-1, 1, 3) * np.log1p(self.proportions)))
+        return mirrored(motion) if extra.random() < self.mirror else motion
 
+    def _cameras(self, elevation: float, offset: float) -> list[Camera]:
+        return [
+            orbit_camera(offset + k * 360 / self.views, elevation, width=self.width, height=self.height)
+            for k in range(self.views)
+        ]
 
-def _turned(vertices: np.ndarray, degrees: float) -> np.ndarray:
-    """Vertices turned about z."""
-    a = np.radians(degrees)
-    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]], np.float32)
-    return vertices @ turn.T
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(asset, reason) of everything left out so far in this process."""
+        return ([] if self.catalog is None else self.catalog.skipped) + self._skipped
+
+    def _skip(self, asset: str, reason: str) -> None:
+        if (asset, reason) not in self._skipped:
+            self._skipped.append((asset, reason))
+            LOG.warning("left out: %s: %s", asset, reason)
 
 
 def warp(frame_0: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -7,26 +7,27 @@ LONG_FPS = 12.0  # frame rate of longer clips
 EASE_FRAMES = 3
 
 
-def frame_times(duration: float, frames: int, start: float) -> np.ndarray:
+def frame_times(duration: float, frames: int, start: float, speed: float = 1.0) -> np.ndarray:
     """Times of a clip's frames.
 
-    A short clip is stretched so that `frames` frames are exactly one loop (the next frame would be the first again);
-    a longer one is shown at `LONG_FPS`.
+    A short clip is stretched so that, at speed 1, `frames` frames are exactly one loop (the next frame would be the
+    first again); a longer one is shown at `LONG_FPS`.
 
     Args:
         duration: Of the stored clip, seconds.
         frames: T.
         start: 0..1: where in the loop, or in the room a long clip leaves, the first frame lies.
+        speed: Factor on the time between frames.
 
     Returns:
         [T] seconds in 0..duration.
     """
     if duration <= LOOP_SECONDS:
-        return np.mod(start + np.arange(frames) / frames, 1.0) * duration
-    span = (frames - 1) / LONG_FPS
-    if span <= duration:
-        return start * (duration - span) + np.arange(frames) / LONG_FPS
-    return np.mod(start * duration + np.arange(frames) / LONG_FPS, duration)
+        return np.mod(start + np.arange(frames) / frames * speed, 1.0) * duration
+    steps = np.arange(frames) / LONG_FPS * speed
+    if steps[-1] <= duration:
+        return start * (duration - steps[-1]) + steps
+    return np.mod(start * duration + steps, duration)
 
 
 def ease(frames: int, length: int = EASE_FRAMES) -> np.ndarray:

@@ -11,7 +11,9 @@ import torch
 
 from t4d.data.cache import CachedClips, save_item
 from t4d.data.catalog import EVALUATION_TWINS, Catalog
-from t4d.data.dataset import ClipDataset, place, rig_motion
+from t4d.data.dataset import ClipDataset
+from t4d.data.framing import place
+from t4d.data.motion import rig_motion
 from t4d.data.rigpack import save_pack
 from t4d.data.timing import ease, frame_times
 from t4d.errors import InputError

@@ -85,7 +85,7 @@ def biped(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         low = b.joint(f"leg_{side}_low", up, knee)
         b.tube([up, low], [hip, knee, foot], [0.1, 0.08, 0.07], trousers)
         b.ball(low, foot + (0.05, 0, -0.01), (0.13, 0.075, 0.06), color(rng, value=0.3))
-    return finish(b, f"biped-{noun}", noun, biped_verbs(), ("jump", "spin", "breathe"))
+    return finish(b, f"biped-{noun}", noun, biped_verbs(), ("jump", "spin", "breathe", "fall"))
 
 
 def robot(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
@@ -137,7 +137,7 @@ def robot(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         b.tube([up], [hip, knee], [0.055, 0.05], DARK + 0.12)
         b.box(low, (knee + foot) / 2, (0.12, 0.12, leg * 0.36), base, 0.3)
         b.box(low, foot + (0.04, 0, 0), (0.24, 0.15, 0.08), second, 0.4)
-    return finish(b, "robot", noun or "robot", biped_verbs(), ("jump", "spin", "shake"))
+    return finish(b, "robot", noun or "robot", biped_verbs(), ("jump", "spin", "shake", "fall"))
 
 
 def biped_verbs() -> dict:
@@ -202,7 +202,26 @@ def biped_verbs() -> dict:
             Wave("root", X, 0.08, 2, shape="pulse", kind="shift"),
         ]
 
+    def crawl(r: Rng) -> list[Wave]:
+        lean, step = r.uniform(74, 84), r.uniform(16, 24)
+        waves = [Wave("root", Y, 0, offset=lean), Wave("head", Y, 4, 2, offset=-45), Wave("spine", X, 4, 1)]
+        for side, phase in (("l", 0.0), ("r", 0.5)):
+            waves += [
+                Wave(f"leg_{side}", Y, step, 1, phase, offset=-lean),
+                Wave(f"leg_{side}_low", Y, step * 0.4, 1, phase + 0.25, offset=86),
+                Wave(f"arm_{side}", Y, step, 1, phase + 0.5, offset=-lean),
+                Wave(f"arm_{side}_low", Y, step * 0.5, 1, phase + 0.75, offset=-step * 0.5),
+            ]
+        return waves
+
     return {
+        "crawl": crawl,
+        "idle": lambda r: [
+            Wave("spine", Y, r.uniform(1, 2)),
+            Wave("head", Z, r.uniform(4, 8), phase=r.random()),
+            Wave("arm_l", X, r.uniform(2, 4), offset=3),
+            Wave("arm_r", X, -r.uniform(2, 4), offset=-3),
+        ],
         "walk": lambda r: stride(r, r.uniform(22, 32), r.uniform(5, 20), 1, 0.015),
         "run": lambda r: [*stride(r, r.uniform(42, 56), r.uniform(60, 85), 2, 0.05), Wave("spine", Y, 2, 2, offset=12)],
         "wave": lambda r: raised("l" if r.random() < 0.5 else "r", r),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from t4d.geometry.color import srgb_to_linear
 
 Rng = np.random.Generator
 Verb = Callable[[Rng], list[Wave]]
+
+ONE_SHOT = ("fall",)  # verbs that happen once a clip instead of looping
 
 DARK = np.array([0.02, 0.02, 0.025])
 WHITE = np.array([0.9, 0.9, 0.9])
@@ -42,10 +45,35 @@ class Body:
 
 
 def finish(builder: Builder, name: str, noun: str, verbs: dict[str, Verb], common: tuple[str, ...] = ()) -> Body:
-    """Turns a builder's parts to the front and adds the named common verbs about its joint "root"."""
+    """Turns a builder's parts to the front and adds the named common verbs about its joint "root".
+
+    "fall" among them topples the body onto the ground; "crawl" among `verbs` is lowered onto it.
+    """
     rig = builder.rig(name, noun)
+    added = {verb: COMMON[verb] for verb in common if verb != "fall"}
+    if "fall" in common:
+        added["fall"] = partial(_topple, rig, builder.skeleton)
+    if "crawl" in verbs:
+        added["crawl"] = partial(_lowered, rig, builder.skeleton, verbs["crawl"])
     rig = Rig(name, noun, (rig.vertices @ FRONT.T).astype(np.float32), rig.faces, rig.colors, rig.joints, rig.weights)
-    return Body(rig, builder.skeleton, verbs | {verb: COMMON[verb] for verb in common})
+    return Body(rig, builder.skeleton, verbs | added)
+
+
+def _topple(rig: Rig, skeleton: Skeleton, r: Rng) -> list[Wave]:
+    """Tips over forwards, backwards or sideways about the root joint and comes to lie on the ground it stood on."""
+    axis = X if r.random() < 0.5 else Y
+    tip = Wave("root", axis, sign(r) * r.uniform(78, 92), shape="fall")
+    lying = rig.skin(skeleton.matrices([tip], np.array([0.999])))[0]
+    sink = float(rig.vertices[:, 2].min() - lying[:, 2].min())
+    return [Wave("root", Z, sink, shape="fall", kind="shift"), tip]
+
+
+def _lowered(rig: Rig, skeleton: Skeleton, verb: Verb, r: Rng) -> list[Wave]:
+    """A verb's waves after a constant shift that brings its lowest point to the ground the body stands on."""
+    waves = verb(r)
+    posed = rig.skin(skeleton.matrices(waves, np.arange(8) / 8))
+    sink = float(rig.vertices[:, 2].min() - posed[..., 2].min())
+    return [Wave("root", Z, 0.0, offset=sink, kind="shift"), *waves]
 
 
 def color(
@@ -118,6 +146,11 @@ COMMON: dict[str, Verb] = {
     "breathe": lambda r: [
         Wave("root", Z, r.uniform(0.05, 0.12), kind="scale"),
         Wave("root", Y, r.uniform(0.03, 0.08), kind="scale", phase=0.1),
+    ],
+    "idle": lambda r: [
+        Wave("root", Z, r.uniform(0.02, 0.04), kind="scale"),
+        Wave("root", Y, r.uniform(0.02, 0.04), kind="scale", phase=0.1),
+        Wave("root", X, r.uniform(0.8, 1.6), phase=r.random()),
     ],
     "hover": lambda r: [
         Wave("root", Z, r.uniform(0.06, 0.18), kind="shift", phase=r.random()),

@@ -67,6 +67,10 @@ def crawler(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     verbs = {
         "walk": lambda r: scuttle(r, r.uniform(14, 20), 2),
         "run": lambda r: scuttle(r, r.uniform(20, 28), 3),
+        "crawl": lambda r: [
+            *scuttle(r, r.uniform(9, 14), 1),
+            *(Wave(f"leg{i}{side}", X, 0, offset=s * 14) for i, side, s in legs),
+        ],
         "attack": lambda r: [
             Wave("root", Y, -r.uniform(15, 25), 2, shape="pulse"),
             *(Wave(f"leg0{side}", X, s * 50, 2, shape="pulse") for side, s in (("l", 1), ("r", -1))),
@@ -75,4 +79,4 @@ def crawler(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         "wave": lambda r: [Wave("claw_l", X, 25, 3, offset=35), Wave("leg0l", X, 30, 3, offset=40)],
         "dance": lambda r: [*scuttle(r, 12, 2), Wave("root", Z, sign(r) * 20, 2), Wave("root", X, 10, 2, 0.25)],
     }
-    return finish(b, f"crawler-{noun}", noun, verbs, ("jump", "spin", "breathe", "shake"))
+    return finish(b, f"crawler-{noun}", noun, verbs, ("jump", "spin", "breathe", "shake", "bounce", "idle", "fall"))

@@ -136,7 +136,7 @@ def bird(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         "wave": lambda r: [Wave("wing_l", X, 22, 3, offset=35), Wave("wing_l_tip", X, 15, 3, -0.1)],
         "wag": lambda r: [Wave("tail", Z, r.uniform(18, 28), 3), Wave("root", Z, 5, 3, 0.5)],
     }
-    return finish(b, f"bird-{noun}", noun, verbs, ("jump", "spin", "breathe"))
+    return finish(b, f"bird-{noun}", noun, verbs, ("jump", "spin", "breathe", "idle", "fall"))
 
 
 def insect(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
@@ -272,4 +272,4 @@ def dragon(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         "wag": lambda r: [Wave(n, Z, r.uniform(15, 24), 2, -0.12 * i) for i, n in enumerate(tails)],
         "open": lambda r: flap(r.uniform(40, 60), 1, 0),
     }
-    return finish(b, "dragon", noun or "dragon", verbs, ("jump", "spin", "breathe"))
+    return finish(b, "dragon", noun or "dragon", verbs, ("jump", "spin", "breathe", "idle", "fall"))

@@ -114,4 +114,4 @@ def plant(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
         verbs["bloom"] = lambda r: [Wave(j, a, -r.uniform(60, 85), shape="pulse") for j, a in tips]
     if noun == "cactus":
         verbs["wave"] = lambda r: [Wave("arm10", X, 22, 3, offset=15)]
-    return finish(b, f"plant-{noun}", noun, verbs, ("bounce", "spin"))
+    return finish(b, f"plant-{noun}", noun, verbs, ("bounce", "spin", "idle", "fall"))

@@ -81,7 +81,10 @@ def quadruped(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             low = b.joint(f"{end}{side}_low", up, knee)
             b.tube([up, low], [hip, knee, foot], [thick * 1.35, thick, thick * 0.85], limb)
             b.ball(low, (x + thick * 0.4, y, thick * 0.5), (thick * 1.3, thick, thick * 0.6), limb * 0.6)
-    return finish(b, f"quadruped-{noun}", noun, quadruped_verbs(), ("jump", "spin", "shake", "breathe"))
+    verbs = quadruped_verbs()
+    if noun in ("cat", "dinosaur", "fox", "lizard", "mouse", "tiger"):
+        verbs["crawl"] = creep
+    return finish(b, f"quadruped-{noun}", noun, verbs, ("jump", "spin", "shake", "breathe", "fall"))
 
 
 def ears(b: Builder, c: np.ndarray, head: float, kind: str, base: np.ndarray) -> None:
@@ -120,6 +123,20 @@ def gait(r: Rng, swing: float, cycles: int, offsets: dict[str, float]) -> list[W
     return waves
 
 
+def creep(r: Rng) -> list[Wave]:
+    """Walks close to the ground on bent legs."""
+    bend = r.uniform(38, 50)
+    phases = {"fl": 0.0, "br": 0.1, "fr": 0.5, "bl": 0.6}
+    return [
+        *gait(r, r.uniform(12, 18), 1, phases),
+        *(Wave(leg, Y, 0, offset=-bend) for leg in phases),
+        *(Wave(f"{leg}_low", Y, 0, offset=1.7 * bend) for leg in phases),
+        *(Wave(f"tail{i}", Z, r.uniform(5, 10), 1, -0.1 * i) for i in range(3)),
+        Wave("neck", Y, 4, 2, offset=15),
+        Wave("head", Y, 0, offset=-15),
+    ]
+
+
 def quadruped_verbs() -> dict:
     """Verbs of four-legged bodies."""
     wag = lambda r: [Wave(f"tail{i}", Z, r.uniform(8, 16), 2, -0.08 * i) for i in range(3)]  # noqa: E731
@@ -154,6 +171,11 @@ def quadruped_verbs() -> dict:
 
     return {
         "walk": walk,
+        "idle": lambda r: [
+            *(Wave(f"tail{i}", Z, r.uniform(4, 9), 1, -0.1 * i) for i in range(3)),
+            Wave("neck", Y, r.uniform(2, 4)),
+            Wave("head", Z, r.uniform(3, 6), phase=r.random()),
+        ],
         "run": run,
         "sit": sit,
         "wag": lambda r: [Wave(f"tail{i}", Z, r.uniform(22, 34), int(r.integers(2, 4)), -0.1 * i) for i in range(3)],

@@ -25,7 +25,8 @@ class Wave:
         cycles: Whole number of cycles a clip, so that clips loop.
         phase: In cycles.
         shape: `sine`; `hop` = upper half of a sine twice as often (a bouncing ball); `pulse` = one smooth bump a cycle;
-            `ramp` = 0 to 1 once a cycle (amplitude 360 makes a whole turn).
+            `ramp` = 0 to 1 once a cycle (amplitude 360 makes a whole turn); `fall` = 0, then ever faster to 1 by the
+            middle of the cycle, a small bounce, and 1 until the cycle ends and it starts at 0 again.
         kind: What changes.
     """
 
@@ -35,7 +36,7 @@ class Wave:
     cycles: int = 1
     phase: float = 0.0
     offset: float = 0.0
-    shape: Literal["sine", "hop", "pulse", "ramp"] = "sine"
+    shape: Literal["sine", "hop", "pulse", "ramp", "fall"] = "sine"
     kind: Literal["turn", "shift", "scale"] = "turn"
 
     def value(self, p: np.ndarray) -> np.ndarray:
@@ -47,6 +48,10 @@ class Wave:
             s = np.abs(np.sin(np.pi * u))
         elif self.shape == "pulse":
             s = (0.5 - 0.5 * np.cos(2 * np.pi * u)) ** 2
+        elif self.shape == "fall":
+            u = np.mod(u, 1)
+            bounce = 0.08 * np.sin(np.pi * np.clip((u - 0.5) / 0.2, 0, 1))
+            s = np.clip((u - 0.1) / 0.4, 0, 1) ** 2 - bounce
         else:
             s = u
         return self.offset + self.amplitude * s

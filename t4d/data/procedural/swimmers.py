@@ -229,6 +229,12 @@ def snake(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     verbs = {
         "slither": lambda r: serpent(Z, r.uniform(20, 32), int(r.integers(1, 3)), r.uniform(1.0, 1.6)),
         "walk": lambda r: [*serpent(Y, r.uniform(16, 24), 1, 1.5), Wave("root", Z, 0.04, 1, kind="shift")],
+        "idle": lambda r: [Wave(n, Z, a * r.uniform(2, 4)) for n, a in zip(names, (1, 0.5, -0.5, -1))],
+        "crawl": lambda r: (
+            serpent(Z, r.uniform(12, 20), 1, r.uniform(1.0, 1.5))
+            if noun == "snake"
+            else serpent(Y, r.uniform(20, 28), 1, 1.0)  # a whole wave: no rearing
+        ),
         "curl": lambda r: [Wave(n, Z, sign_ * 38, shape="pulse") for sign_ in (sign(r),) for n in names],
         "attack": lambda r: [
             *(Wave(n, Y, a * 0.9, shape="pulse") for n, a in zip(names[:4], (40, 15, -12, -25))),

@@ -58,7 +58,7 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             Wave("arm1", Y, 35, shape="pulse"),
             Wave("head", Y, 20, shape="pulse"),
         ]
-        common = ("jump", "spin", "shake")
+        common = ("jump", "spin", "shake", "fall")
     elif noun == "flag":
         b.tube(["root"], [(0.0, 0.5, 0.0), (0.0, 0.5, 1.3)], [0.03, 0.025], DARK + 0.15)
         b.ball("root", (0, 0.5, 1.34), 0.05, np.array([0.9, 0.7, 0.2]))
@@ -133,7 +133,7 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
                 Wave("root", Z, 30),
             ],
         }
-        common = ("jump", "spin", "bounce")
+        common = ("jump", "spin", "bounce", "idle", "fall")
     else:
         b.disc("root", (0, 0, 0.45), X, 0.42, 0.14, base)
         b.disc("root", (0.05, 0, 0.45), X, 0.36, 0.08, WHITE)
@@ -152,7 +152,7 @@ def toy(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             b.ball("root", (0, s * 0.2, 0.05), 0.06, second)
             b.ball("root", (0, s * 0.22, 0.88), (0.08, 0.12, 0.1), second)
         verbs = {"turn": lambda r: [Wave("long", X, -720, shape="ramp"), Wave("short", X, -360, shape="ramp")]}
-        common = ("jump", "bounce", "shake", "sway")
+        common = ("jump", "bounce", "shake", "sway", "fall")
     return finish(b, f"toy-{noun}", noun, verbs, common)
 
 

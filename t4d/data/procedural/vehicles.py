@@ -108,7 +108,7 @@ def vehicle(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
             *roll(1),
         ],
     }
-    return finish(b, f"vehicle-{noun}", noun, verbs, ("jump", "spin"))
+    return finish(b, f"vehicle-{noun}", noun, verbs, ("jump", "spin", "fall"))
 
 
 def aircraft(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:

@@ -1,0 +1,74 @@
+"""Where an object stands and how large it is, so that a whole clip stays in every camera's picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from t4d.geometry.camera import Camera
+
+MIN_RADIUS = 0.3  # a clip that must shrink below this to stay in frame is dropped for another
+MARGIN = 0.03  # share of the picture kept free around the moving object
+
+
+def place(vertices: np.ndarray, cameras: Sequence[Camera], radius: float) -> tuple[np.ndarray, float] | None:
+    """Centres and scales a moving object for the cameras.
+
+    The static object (frame 0) is centred on its bounds with the wanted radius, as inference does. Where the clip then
+    leaves a picture, steady travel over the ground is removed first, then the scale shrinks.
+
+    Args:
+        vertices: [T, Nv, 3] world, any units.
+        cameras: They must all see it.
+        radius: Wanted largest distance of a vertex of frame 0 from the origin.
+
+    Returns:
+        World vertices [T, Nv, 3] float32 and the radius used, or None where it would fall below `MIN_RADIUS`.
+    """
+    best: tuple[np.ndarray, float] | None = None
+    for keep_travel in (True, False):
+        moved = vertices
+        if not keep_travel:
+            middle = (vertices.min(1) + vertices.max(1)) / 2
+            middle[:, 2] = middle[0, 2]
+            moved = vertices - (middle - middle[0])[:, None]
+        low, high = moved[0].min(0), moved[0].max(0)
+        centred = moved - (low + high) / 2
+        extent = float(np.linalg.norm(centred[0], axis=1).max())
+        corners = _silhouette(centred)
+        scale = radius / max(extent, 1e-9)
+        for _ in range(40):
+            if _inside(corners * scale, cameras):
+                break
+            scale *= 0.95
+        used = scale * extent
+        if best is None or used > best[1] + 1e-6:
+            best = (centred * np.float32(scale), used)
+        if used >= 0.85 * radius:
+            break
+    return best if best is not None and best[1] >= MIN_RADIUS else None
+
+
+def turned(vertices: np.ndarray, degrees: float) -> np.ndarray:
+    """Vertices [..., 3] turned about z."""
+    a = np.radians(degrees)
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]], np.float32)
+    return vertices @ turn.T
+
+
+def _silhouette(vertices: np.ndarray) -> np.ndarray:
+    """Extreme points of each frame in 26 directions: [T * 26, 3] stands in for all vertices."""
+    grid = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    directions = grid[np.abs(grid).sum(1) > 0].astype(np.float32)
+    extreme = np.argmax(vertices @ directions.T, axis=1)  # [T, 26]
+    return np.take_along_axis(vertices, extreme[..., None], 1).reshape(-1, 3)
+
+
+def _inside(points: np.ndarray, cameras: Sequence[Camera]) -> bool:
+    tensor = torch.from_numpy(points)
+    for camera in cameras:
+        xy, depth = camera.project(tensor)
+        size = torch.tensor([camera.width, camera.height], dtype=xy.dtype)
+        if depth.min() < 0.2 or (xy < MARGIN * size).any() or (xy > (1 - MARGIN) * size).any():
+            return False
+    return True
