@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from t4d.config import Config
 from t4d.data.clip import Clip
+from t4d.data.video_file import read_video
 from t4d.errors import Cancelled, InputError
 from t4d.export.ply import write_ply
-from t4d.export.video import read_video
 from t4d.geometry.camera import rig
 from t4d.job import Job
 from t4d.motion.asset import MotionAsset

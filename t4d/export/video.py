@@ -67,30 +67,6 @@ def write_video(path: Path, frames: Frames, fps: float, *, crf: int = 16) -> Pat
     return Path(path)
 
 
-def read_video(path: Path) -> tuple[np.ndarray, float]:
-    """Decode a whole video.
-
-    Args:
-        path: A file ffmpeg can read.
-
-    Returns:
-        (uint8 [T, H, W, 3] RGB, frames per second).
-
-    Raises:
-        InputError: When the file is not a video.
-    """
-    try:
-        with av.open(str(path)) as container:
-            rate = container.streams.video[0].average_rate
-            frames = [
-                frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709).to_ndarray()
-                for frame in container.decode(video=0)
-            ]
-    except (av.FFmpegError, IndexError) as error:
-        raise InputError(f"{Path(path).name} cannot be read as a video ({error}); give an mp4 file.") from error
-    return np.stack(frames), float(rate or 0)
-
-
 def write_grid(
     path: Path,
     clip: Frames,

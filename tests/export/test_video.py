@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from t4d.data.video_file import read_video
 from t4d.errors import InputError
-from t4d.export.video import read_video, render_orbit, write_grid, write_orbit, write_video
+from t4d.export.video import render_orbit, write_grid, write_orbit, write_video
 from t4d.geometry.camera import orbit_camera
 from t4d.splat.render import render_gaussians
 

@@ -1,0 +1,189 @@
+"""Multi-view videos as the pictures of a training clip: chosen frames, the object cut out, over mid-grey."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from t4d.data.video_file import read_video
+from t4d.diffusion.segmenter import srgb_to_lab
+from t4d.errors import InputError
+
+GREY = 0.5
+LOW, HIGH = 4.0, 12.0  # CIE76: from LOW on a pixel may be object, from HIGH on it is
+PLAIN = 0.7  # least share of frame 0's border that shows the background
+Sampling = Literal["uniform", "stride"]
+Background = Literal["auto", "alpha"] | tuple[int, int, int]
+
+
+def frame_choice(have: int, want: int, sampling: Sampling, rng: np.random.Generator) -> np.ndarray:
+    """Frames of a video that a clip takes.
+
+    Args:
+        have: Frames of the video.
+        want: T.
+        sampling: "uniform": from the first to the last, evenly (Track4DGen, supplement 1). "stride": every
+            `have // want`-th from a random start below that (Animate3D; MV_VDM_SPEC 1.13).
+        rng: Draws the start.
+
+    Returns:
+        [want] increasing indices.
+
+    Raises:
+        InputError: The video is shorter than the clip.
+    """
+    if have < want:
+        raise InputError(f"the video has {have} frames, a clip needs {want}; ask for fewer frames")
+    if sampling == "uniform":
+        return np.round(np.linspace(0, have - 1, want)).astype(int)
+    stride = have // want
+    return int(rng.integers(stride)) + stride * np.arange(want)
+
+
+def read_views(
+    paths: Sequence[Path], frames: int, sampling: Sampling, background: Background, rng: np.random.Generator
+) -> Tensor:
+    """Reads one video a view.
+
+    Args:
+        paths: V files whose frames belong together.
+        frames: T.
+        sampling: See `frame_choice`; all views take the same frames.
+        background: "alpha": the videos' own alpha is coverage. "auto": one plain colour, found at the border. Or that
+            colour, sRGB 0..255.
+        rng: For `sampling`.
+
+    Returns:
+        [V, T, 4, H, W] float32 in 0..1: colour over mid-grey, coverage.
+
+    Raises:
+        InputError: A video is missing, cannot be read, differs from the others in length or size, has no plain
+            background or shows nothing in frame 0; the sentence names the file.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{_name(path)} is missing; every view needs its video")
+    videos = [read_video(path, alpha=background == "alpha")[0] for path in paths]
+    for path, video in zip(paths[1:], videos[1:]):
+        if video.shape != videos[0].shape:
+            raise InputError(
+                f"{_name(path)} has {_size(video)}, {_name(paths[0])} {_size(videos[0])}; all must be equal"
+            )
+    try:
+        chosen = frame_choice(len(videos[0]), frames, sampling, rng)
+    except InputError as error:
+        raise InputError(f"{_name(paths[0])}: {error}") from error
+    views = []
+    for path, video in zip(paths, videos):
+        pictures = video[chosen].astype(np.float32) / 255
+        if background == "alpha":
+            alpha, paint = pictures[..., 3:], pictures[..., :3]
+            if alpha.min() == 1:
+                raise InputError(f"{_name(path)} has no alpha; name the background's colour instead")
+        else:
+            plain = plain_background(pictures[0], None if background == "auto" else background, _name(path))
+            parts = [cut_out(picture, plain) for picture in pictures]
+            paint, alpha = np.stack([p for p, _ in parts]), np.stack([a for _, a in parts])[..., None]
+        if not (alpha[0] > 0.5).any():
+            raise InputError(f"{_name(path)} shows no object in frame {chosen[0]}; check the background's colour")
+        views.append(np.concatenate([GREY + alpha * (paint - GREY), alpha], -1))
+    return torch.from_numpy(np.stack(views)).permute(0, 1, 4, 2, 3).contiguous()
+
+
+def plain_background(picture: np.ndarray, expected: tuple[int, int, int] | None, name: str) -> np.ndarray:
+    """The one colour at a picture's border.
+
+    Args:
+        picture: [H, W, 3] sRGB in 0..1.
+        expected: sRGB 0..255 it must be; None: the border's median.
+        name: Of the video.
+
+    Returns:
+        [3] sRGB in 0..1.
+
+    Raises:
+        InputError: Too much of the border is of other colours.
+    """
+    border = np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+    color = np.median(border, 0) if expected is None else np.asarray(expected, np.float32) / 255
+    share = float((np.linalg.norm(srgb_to_lab(border) - srgb_to_lab(color), axis=-1) < HIGH).mean())
+    if share < PLAIN:
+        rgb = tuple(int(x) for x in np.round(color * 255))
+        raise InputError(
+            f"only {share:.0%} of the border of {name}'s frame 0 is of the background's colour {rgb}; give the right "
+            "colour, or videos with alpha"
+        )
+    return color.astype(np.float32)
+
+
+def cut_out(picture: np.ndarray, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Separates an object from a plain background.
+
+    Pixels farther than `HIGH` from the background in CIE Lab are object, those farther than `LOW` that touch them too.
+    Along the silhouette a pixel mixes both colours; it is taken apart with the colour of the nearest pixel inside.
+    Unlike `t4d.diffusion.segmenter`, which judges generated pictures, nothing is linked to other frames and holes stay
+    open: a rendered background has no stains.
+
+    Args:
+        picture: [H, W, 3] sRGB in 0..1.
+        background: [3].
+
+    Returns:
+        The object's own colour [H, W, 3] (anything where it is not) and coverage [H, W], both float32 in 0..1.
+    """
+    distance = np.linalg.norm(srgb_to_lab(picture) - srgb_to_lab(background), axis=-1)
+    grown = ndimage.binary_propagation(distance > HIGH, mask=distance > LOW, structure=np.ones((3, 3)))
+    mask = np.asarray(grown, dtype=bool)
+    inside = np.asarray(ndimage.binary_erosion(mask, np.ones((3, 3)), border_value=1), dtype=bool)
+    alpha, paint = mask.astype(np.float32), picture.copy()
+    rim = mask & ~inside
+    if inside.any() and rim.any():
+        indices = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+        source = np.asarray(indices)[:, rim]
+        near = np.abs(source - np.argwhere(rim).T).max(0) <= 2  # thin parts have no inside of their own
+        solid = picture[source[0], source[1]]
+        away = solid - background
+        share = ((picture[rim] - background) * away).sum(-1) / np.maximum((away**2).sum(-1), 1e-4)
+        alpha[rim] = np.where(near, np.clip(share, 0, 1), 1)
+        paint[rim] = np.where(near[:, None], solid, picture[rim])
+    return paint, alpha
+
+
+def resized(rgba: Tensor, side: int | tuple[int, int], name: str) -> Tensor:
+    """Pictures of another size and the same shape.
+
+    Args:
+        rgba: [V, T, 4, H, W].
+        side: Pixels of a square, or (height, width).
+        name: What to call the clip.
+
+    Returns:
+        [V, T, 4, *side]: averaged over pixels where it shrinks, bilinear where it grows.
+
+    Raises:
+        InputError: The aspect ratio differs by over 1 %: stretched pictures would not fit the cameras.
+    """
+    import cv2
+
+    height, width = (side, side) if isinstance(side, int) else side
+    old_height, old_width = rgba.shape[-2:]
+    if abs(old_width * height - old_height * width) > 0.01 * old_width * height:
+        raise InputError(f"{name} is {old_width}x{old_height}, asked for is {width}x{height}; crop it to that shape")
+    if (old_height, old_width) == (height, width):
+        return rgba
+    how = cv2.INTER_AREA if height < old_height else cv2.INTER_LINEAR
+    flat = rgba.flatten(0, 1).permute(0, 2, 3, 1).numpy()
+    small = np.stack([cv2.resize(np.ascontiguousarray(x), (width, height), interpolation=how) for x in flat])
+    return torch.from_numpy(small).permute(0, 3, 1, 2).unflatten(0, rgba.shape[:2]).clamp(0, 1).contiguous()
+
+
+def _name(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _size(video: np.ndarray) -> str:
+    return f"{len(video)} frames of {video.shape[2]}x{video.shape[1]}"
