@@ -46,6 +46,10 @@ class StageOneConfig(_Section):
     """Sampling of the multi-view video diffusion model."""
 
     weights: str = Field(default="mini", description="'mini', 'public' (Hub), or a folder written by train/stage1.py.")
+    fork: str = Field(
+        default="",
+        description="A fork of the weights: its folder (train/stage1.py --fork), or a shipped one's name; empty: none.",
+    )
     size: int = Field(default=128, ge=32, le=512, multiple_of=8, description="Clip side, pixels.")
     frames: int = Field(default=16, ge=2, le=64, description="Frames per clip, the static frame 0 included.")
     fps: float = Field(default=8.0, gt=0, le=60, description="Playback rate of the written videos, frames per second.")

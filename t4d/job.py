@@ -115,9 +115,10 @@ class Job:
         config = request.config
         self.request, self.prompt, self.config, self.stop = request, prompt, config, stop
         self.cache = request.cache or request.out / ".stages"
-        self.weights = steps.Weights(config.stage1.weights, steps.device_of(config))
+        weights, fork = config.stage1.weights, config.stage1.fork
+        self.weights = steps.Weights(weights, steps.device_of(config), fork)
         needed = request.clip is None or config.stage2.features.enabled or stage_two.guided(config.stage2)
-        self.weights_files = model.weights_folder(config.stage1.weights) if needed else None
+        self.weights_files = model.weights_files(weights, fork) if needed else None
         # What every stage depends on besides its own section of the configuration.
         # Of the device its kind: "auto" is one of the others, and two cards of a machine share what either has made.
         kind = steps.device_of(config).type
@@ -256,7 +257,7 @@ class Job:
         *,
         config: Any = None,
         inputs: dict[str, Any],
-        weights: Path | None = None,
+        weights: list[Path] | None = None,
     ) -> Generator[tuple[str, steps.Step], None, Any]:
         """Runs one stage under the recorder; returns its output, or None where it was stopped with something to keep.
 

@@ -67,19 +67,21 @@ class Weights:
     Attributes:
         name: "mini", "public" or a folder (``VideoModel.load``).
         device: where it works.
+        fork: of these weights, put on when they are loaded; "": none.
     """
 
     name: str
     device: torch.device
+    fork: str = ""
 
     @cached_property
     def model(self) -> VideoModel:
         """The networks."""
-        return VideoModel.load(self.name).to(self.device)
+        return VideoModel.load(self.name, self.fork).to(self.device)
 
     def describe(self, folder: Path) -> None:
         """Writes weights.json: label, name and digest of the model."""
-        facts = {"label": self.model.label, "name": self.name, "sha256": self.model.sha256}
+        facts = {"label": self.model.label, "name": self.name, "sha256": self.model.sha256, "fork": self.fork}
         (folder / WEIGHTS).write_text(json.dumps(facts, indent=1))
 
 

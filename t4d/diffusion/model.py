@@ -17,6 +17,7 @@ from t4d.errors import InputError
 from t4d.paths import ASSETS
 
 INDEX = "model_index.json"
+FORK_INDEX = "fork.json"
 PARTS = ("unet", "autoencoder", "text_encoder", "image_encoder")
 
 # The only classes a model folder may name; a folder is data and never decides what is imported.
@@ -46,6 +47,41 @@ def weights_folder(name: str | Path) -> Path | None:
             "train/stage1.py."
         )
     return folder
+
+
+def fork_folder(name: str | Path, fork: str | Path) -> Path | None:
+    """Folder of a fork of a model; None where no fork is asked for.
+
+    Args:
+        name: The base, as :func:`weights_folder` takes it.
+        fork: A folder written by ``train/stage1.py --fork``, or the name of one beside the base
+            (``assets/weights/mini-forks/no_corr``); "" is no fork.
+
+    Raises:
+        InputError: There is no such fork.
+    """
+    if not str(fork):
+        return None
+    base = weights_folder(name)
+    places = [Path(fork)] if base is None else [base.with_name(f"{base.name}-forks") / fork, Path(fork)]
+    for place in places:
+        if (place / FORK_INDEX).is_file():
+            return place
+    why = "those were trained without tracking losses" if base is None else f"not in {places[0].parent.name}"
+    raise InputError(
+        f"There is no fork {str(fork)!r} of the {str(name)!r} weights ({why}); train it with train/stage1.py --fork "
+        f"{name} and give its folder as stage1.fork."
+    )
+
+
+def weights_files(name: str | Path, fork: str | Path = "") -> list[Path] | None:
+    """The folders whose content makes a model; None for "public" without a fork.
+
+    Raises:
+        InputError: There are no such weights or no such fork.
+    """
+    found = [folder for folder in (weights_folder(name), fork_folder(name, fork)) if folder is not None]
+    return found or None
 
 
 @dataclass
@@ -135,13 +171,21 @@ class VideoModel:
         (folder / INDEX).write_text(json.dumps(index, indent=1))
 
     @classmethod
-    def load(cls, folder_or_preset: str | Path) -> "VideoModel":
+    def load(cls, folder_or_preset: str | Path, fork: str | Path = "") -> "VideoModel":
         """Load "mini", "public" (the paper's size, weights from the Hub) or a folder written by :meth:`save`.
 
+        Args:
+            folder_or_preset: The model, or the base of the fork.
+            fork: A fork of it to put on, see :func:`fork_folder`; "": none.
+
         Raises:
-            InputError: If weights are missing, incomplete or of another network.
+            InputError: If weights are missing, incomplete or of another network, or the fork is of another base.
         """
-        folder = weights_folder(folder_or_preset)
+        folder, forked = weights_folder(folder_or_preset), fork_folder(folder_or_preset, fork)
+        if forked is not None:
+            from t4d.diffusion.fork import load_fork
+
+            return load_fork(cls.load(folder_or_preset), forked)
         if folder is None:
             return cls.from_public()
         try:

@@ -30,16 +30,28 @@ def save_module(
         max_shard_bytes: Largest file.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{WEIGHTS}*"):
-        old.unlink()
-    module.save_config(folder)  # type: ignore[operator]
-    if hasattr(module, "save_files"):  # a part with more than tensors, such as a tokenizer's vocabulary
-        module.save_files(folder)  # type: ignore[operator]
     state = {
         name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous().clone()
         for name, value in module.state_dict().items()
     }
+    write_folder(state, folder, max_shard_bytes)
+    module.save_config(folder)  # type: ignore[operator]
+    if hasattr(module, "save_files"):  # a part with more than tensors, such as a tokenizer's vocabulary
+        module.save_files(folder)  # type: ignore[operator]
+
+
+def write_folder(state: dict[str, Tensor], folder: str | Path, max_shard_bytes: int = SHARD_BYTES) -> None:
+    """Write tensors as safetensors, in shards where they are large; what :func:`read_folder` reads.
+
+    Args:
+        state: Contiguous tensors on the CPU, by name.
+        folder: Where to write; made if absent; older weight files in it are removed.
+        max_shard_bytes: Largest file.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"{WEIGHTS}*"):
+        old.unlink()
     split = split_torch_state_dict_into_shards(
         state, filename_pattern=WEIGHTS + "{suffix}.safetensors", max_shard_size=max_shard_bytes
     )
