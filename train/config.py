@@ -164,6 +164,13 @@ class StageOneTrainConfig(RunConfig):
     weights: str = Field(
         default="", description="Start from these (a VideoModel folder or 'public'); empty: from `model`."
     )
+    fork: str = Field(
+        default="",
+        description="Train a fork of this base ('mini', 'public' or a VideoModel folder): its adapter and motion "
+        "modules only, shipped as their difference; empty: no fork.",
+    )
+    fork_type: Literal["int8", "fp16"] = Field(default="int8", description="How a fork's difference is stored.")
+    fork_megabytes: float = Field(default=4.0, gt=0, description="A larger fork is refused before it is trained.")
     autoencoder: Path | None = Field(default=None, description="Trained autoencoder (train/autoencoder.py); mini only.")
     model: dict[str, Any] = Field(default_factory=dict, description="Arguments of MultiViewMotionUNet.")
     text: dict[str, Any] = Field(default_factory=dict, description="Arguments of MiniTextEncoder.")

@@ -126,6 +126,15 @@ def save_fork(base: ForkBase | VideoModel, tuned: VideoModel, folder: str | Path
     return folder
 
 
+def fork_bytes(model: VideoModel, dtype: ForkType) -> int:
+    """Bytes of the numbers in a fork of a model."""
+    if dtype == "fp16":
+        return sum(2 * value.numel() for value in _forked(model).values())
+    return sum(
+        value.numel() + 4 * len(value) if value.ndim > 1 else 4 * value.numel() for value in _forked(model).values()
+    )
+
+
 def load_fork(model: VideoModel, folder: str | Path) -> VideoModel:
     """Put a fork onto its base.
 
