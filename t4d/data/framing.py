@@ -60,7 +60,7 @@ def _silhouette(vertices: np.ndarray) -> np.ndarray:
     """Extreme points of each frame in 26 directions: [T * 26, 3] stands in for all vertices."""
     grid = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
     directions = grid[np.abs(grid).sum(1) > 0].astype(np.float32)
-    extreme = np.argmax(vertices @ directions.T, axis=1)  # [T, 26]
+    extreme = np.argmax(directions @ vertices.transpose(0, 2, 1), axis=2)  # [T, 26]
     return np.take_along_axis(vertices, extreme[..., None], 1).reshape(-1, 3)
 
 
