@@ -50,8 +50,8 @@ def sample_maps(
     if xy_cells.shape[:-2] != lead or xy_cells.shape[-1] != 2:
         raise InputError(f"Points are {list(xy_cells.shape)}; expected {[*lead, 'N', 2]} for maps {list(maps.shape)}.")
     count = xy_cells.shape[-2]
-    if lead.numel() * count == 0:
-        return maps.new_zeros(*lead, count, channels)
+    if lead.numel() * count == 0:  # grid_sample refuses; the empty result must still hang on the maps' graph
+        return maps.flatten(-2)[..., :1].expand(*lead, channels, count).mT
     grid = 2 * xy_cells / xy_cells.new_tensor([columns, rows]) - 1
     flat = maps.reshape(-1, channels, rows, columns)
     found = grid_sample(
