@@ -3,131 +3,45 @@
     python train/dataset.py pack --source ../shared/data/rigs_cc0 --out data/rigs    rig packs from animated glTF files
     python train/dataset.py sheet --rigs data/rigs --out sheet.png                   look at what training sees
     python train/dataset.py cache --rigs data/rigs --count 400 --out data/cache128   rendered clips as npz
+    python train/dataset.py shards --rigs data/rigs --count 4000 --out data/shards   ... as WebDataset shards
+    python train/dataset.py convert --source MV-Video --out data/mv                  the public MV-Video layout
+    python train/dataset.py videos --source my_videos --out data/mine                one's own videos, one a view
+    python train/dataset.py track --clips data/mine --tracker cotracker3 --out data/mine_tracked
+    python train/dataset.py latents --clips data/mine_tracked --model mini --out data/mine_latents
 
-The source folder holds .glb files with skeletal animation, `catalog.json` (a list of {path, joint_set}) and
+The source folder of pack holds .glb files with skeletal animation, `catalog.json` (a list of {path, joint_set}) and
 `split.json` (lists train, near, far of those paths). The default models were trained on 94 models by Quaternius
 (https://quaternius.com, CC0): download the packs Animated Animals, Cute Fish, Cyberpunk, Dinosaurs, Easy Enemies,
 Fish, Animated Mechs, Platformer, Tanks and Ultimate Space Kit as glTF from there. Any other rigged files work too:
 without the two json files every file becomes its own joint set in split "train".
 """
 
-import json
+import sys
 from pathlib import Path
-from typing import Annotated
 
-import numpy as np
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the program's own folder stood there
+
 import typer
 
-app = typer.Typer(add_completion=False, help=__doc__)
+from t4d.errors import InputError
+from train.prepare_rigs import cache, pack, sheet
+from train.prepare_shards import latents, shards
+from train.prepare_videos import convert, track, videos
+
+app = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+for command in (pack, sheet, cache, shards, convert, videos, track, latents):
+    app.command()(command)
 
 
-@app.command()
-def pack(
-    source: Annotated[Path, typer.Option(help="folder of animated .glb/.gltf files")],
-    out: Annotated[Path, typer.Option(help="folder for the packs")] = Path("data/rigs"),
-) -> None:
-    """Writes one npz per animated file and index.json."""
-    from t4d.data.rigpack import save_pack
-    from t4d.data.rigpacker import pack_object
-    from t4d.errors import InputError
-
-    files = sorted(p for suffix in ("*.glb", "*.gltf") for p in source.rglob(suffix))
-    if not files:
-        raise typer.BadParameter(f"{source} holds no .glb or .gltf files")
-    catalog = source / "catalog.json"
-    sets = {i["path"]: i["joint_set"] for i in json.loads(catalog.read_text())} if catalog.exists() else {}
-    names = [p.relative_to(source).as_posix() for p in files]
-    split_file = source / "split.json"
-    split = json.loads(split_file.read_text()) if split_file.exists() else {"train": names}
-    index = {"split": {k: v for k, v in split.items() if isinstance(v, list)}, "rigs": []}
-    total = 0
-    for path, name in zip(files, names):
-        try:
-            packed = pack_object(path, name, sets.get(name, name))
-        except InputError as error:
-            print(f"left out: {error}")
-            continue
-        file = name.rsplit(".", 1)[0].replace("/", "__") + ".npz"
-        save_pack(packed, out / file)
-        size = (out / file).stat().st_size
-        total += size
-        index["rigs"].append(
-            {
-                "file": file,
-                "source": name,
-                "joint_set": packed.joint_set,
-                "noun": packed.rig.noun,
-                "clips": [c.name for c in packed.clips],
-            }
-        )
-        notes = "; ".join(packed.notes)
-        print(
-            f"{name}: {len(packed.rig.faces)} triangles, {len(packed.clips)} clips, {size / 1024:.0f} KB {notes}",
-            flush=True,
-        )
-    (out / "index.json").write_text(json.dumps(index, indent=1))
-    print(f"{len(index['rigs'])} rigs, {total / 1e6:.1f} MB in {out}")
-
-
-@app.command()
-def sheet(
-    out: Annotated[Path, typer.Option(help="PNG to write")],
-    rigs: Annotated[Path | None, typer.Option(help="pack folder; procedural objects only without it")] = None,
-    rows: int = 12,
-    procedural: float = 0.3,
-    side: int = 96,
-    seed: int = 0,
-    split: str = "train",
-) -> None:
-    """Contact sheet: one sample a row, frame 0 of 4 views, then frames of the fourth and first view."""
-    from PIL import Image
-
-    from t4d.data.dataset import ClipDataset
-
-    data = ClipDataset(rigs, side=side, seed=seed, split=split, procedural_fraction=procedural if rigs else 1.0)
-    lines = []
-    for i in range(rows):
-        item = data[i]
-        rgb = item["rgba"][:, :, :3].numpy()
-        picks = [*rgb[:, 0], *rgb[3, [1, 2, 4, 6, 8, 10, 12, 14]], *rgb[0, [4, 8, 12]]]
-        lines.append(np.concatenate(picks, -1))
-        print(f"{i}: {item['name']} [{item['clip']}] {item['caption']!r}")
-    picture = np.concatenate(lines, 1).transpose(1, 2, 0)
-    Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(out)
-
-
-@app.command()
-def cache(
-    out: Annotated[Path, typer.Option(help="folder for the npz files")],
-    count: int = 400,
-    start: int = 0,
-    rigs: Annotated[Path | None, typer.Option(help="pack folder; procedural objects only without it")] = None,
-    side: int = 128,
-    views: int = 4,
-    frames: int = 16,
-    procedural: float = 0.3,
-    seed: int = 0,
-    split: str = "train",
-) -> None:
-    """Renders samples `start` .. `start + count` once; `t4d.data.cache.CachedClips` reads them."""
-    from t4d.data.cache import save_item
-    from t4d.data.dataset import ClipDataset
-
-    data = ClipDataset(
-        rigs,
-        side=side,
-        views=views,
-        frames=frames,
-        seed=seed,
-        split=split,
-        procedural_fraction=procedural if rigs else 1.0,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    for i in range(start, start + count):
-        path = out / f"{i:06d}.npz"
-        if not path.exists():
-            save_item(data[i], path)
+def main() -> None:
+    """Bad input ends with its sentence and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
-    app()
+    main()

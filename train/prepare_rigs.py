@@ -1,0 +1,106 @@
+"""`train/dataset.py pack | sheet | cache`: rendered clips."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from train.prepare import rendered_clips
+
+Rigs = Annotated[Path | None, typer.Option(help="pack folder; procedural objects only without it")]
+
+
+def pack(
+    source: Annotated[Path, typer.Option(help="folder of animated .glb/.gltf files")],
+    out: Annotated[Path, typer.Option(help="folder for the packs")] = Path("data/rigs"),
+) -> None:
+    """Writes one npz per animated file and index.json."""
+    from t4d.data.rigpack import save_pack
+    from t4d.data.rigpacker import pack_object
+    from t4d.errors import InputError
+
+    files = sorted(p for suffix in ("*.glb", "*.gltf") for p in source.rglob(suffix))
+    if not files:
+        raise InputError(f"{source} holds no .glb or .gltf files; give a folder of animated models")
+    catalog = source / "catalog.json"
+    sets = {i["path"]: i["joint_set"] for i in json.loads(catalog.read_text())} if catalog.exists() else {}
+    names = [p.relative_to(source).as_posix() for p in files]
+    split_file = source / "split.json"
+    split = json.loads(split_file.read_text()) if split_file.exists() else {"train": names}
+    index = {"split": {k: v for k, v in split.items() if isinstance(v, list)}, "rigs": []}
+    total = 0
+    for path, name in zip(files, names):
+        try:
+            packed = pack_object(path, name, sets.get(name, name))
+        except InputError as error:
+            print(f"left out: {error}")
+            continue
+        file = name.rsplit(".", 1)[0].replace("/", "__") + ".npz"
+        save_pack(packed, out / file)
+        size = (out / file).stat().st_size
+        total += size
+        index["rigs"].append(
+            {
+                "file": file,
+                "source": name,
+                "joint_set": packed.joint_set,
+                "noun": packed.rig.noun,
+                "clips": [c.name for c in packed.clips],
+            }
+        )
+        notes = "; ".join(packed.notes)
+        print(
+            f"{name}: {len(packed.rig.faces)} triangles, {len(packed.clips)} clips, {size / 1024:.0f} KB {notes}",
+            flush=True,
+        )
+    (out / "index.json").write_text(json.dumps(index, indent=1))
+    print(f"{len(index['rigs'])} rigs, {total / 1e6:.1f} MB in {out}")
+
+
+def sheet(
+    out: Annotated[Path, typer.Option(help="PNG to write")],
+    rigs: Rigs = None,
+    rows: int = 12,
+    procedural: float = 0.3,
+    side: int = 96,
+    seed: int = 0,
+    split: str = "train",
+) -> None:
+    """Contact sheet: one sample a row, frame 0 of 4 views, then frames of the fourth and first view."""
+    from PIL import Image
+
+    data = rendered_clips(rigs, procedural, side=side, seed=seed, split=split)
+    lines = []
+    for i in range(rows):
+        item = data[i]
+        rgb = item["rgba"][:, :, :3].numpy()
+        picks = [*rgb[:, 0], *rgb[3, [1, 2, 4, 6, 8, 10, 12, 14]], *rgb[0, [4, 8, 12]]]
+        lines.append(np.concatenate(picks, -1))
+        print(f"{i}: {item['name']} [{item['clip']}] {item['caption']!r}")
+    picture = np.concatenate(lines, 1).transpose(1, 2, 0)
+    Image.fromarray(np.round(picture * 255).astype(np.uint8)).save(out)
+
+
+def cache(
+    out: Annotated[Path, typer.Option(help="folder for the npz files")],
+    count: int = 400,
+    start: int = 0,
+    rigs: Rigs = None,
+    side: int = 128,
+    views: int = 4,
+    frames: int = 16,
+    procedural: float = 0.3,
+    seed: int = 0,
+    split: str = "train",
+) -> None:
+    """Renders samples `start` .. `start + count` once; `t4d.data.cache.CachedClips` reads them."""
+    from t4d.data.cache import save_item
+
+    data = rendered_clips(rigs, procedural, side=side, views=views, frames=frames, seed=seed, split=split)
+    out.mkdir(parents=True, exist_ok=True)
+    for i in range(start, start + count):
+        path = out / f"{i:06d}.npz"
+        if not path.exists():
+            save_item(data[i], path)
