@@ -32,7 +32,8 @@ from train.checkpoint import Checkpoints
 from train.config import AutoencoderConfig, arguments, load_config
 from train.measure import Means
 from train.order import Order
-from train.runs import Ema, Every, RunLog, agreed, batches, clips, generator
+from train.runs import Ema, Every, RunLog, agreed, batches, generator
+from train.sources import rendered_or_stored
 
 
 class Objective(nn.Module):
@@ -156,7 +157,7 @@ def measure(autoencoder: ReferenceAutoencoder, clips: list[dict[str, Tensor]]) -
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    args = arguments(__doc__).parse_intermixed_args()
     config = load_config(AutoencoderConfig, args.config, args.overrides)
     out = args.out or config.out
     if out is None or config.optim.steps is None:
@@ -166,6 +167,7 @@ def main() -> None:
     objective = Objective(config)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     o = config.optim
+    assert o.steps is not None
     optimiser = torch.optim.AdamW(objective.parameters(), lr=o.lr, weight_decay=o.weight_decay)
     ema = Ema(objective, o.ema)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
@@ -173,12 +175,14 @@ def main() -> None:
     start = checkpoints.resume(args.resume)
     rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     log = RunLog(out, "autoencoder", config, start, {"processes": world}, main_process)
-    means, (data, count) = Means(accelerator.device), clips(config.data, config.seed)
+    means, (data, count) = Means(accelerator.device), rendered_or_stored(config.data, config.seed)
     order = Order(config.seed, count, config.data.shuffle)
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
 
     # clips that training never reaches: the far end of the endless data
-    source, _ = clips(config.data.model_copy(update={"cache": None, "shards": None, "clips": 0}), config.seed)
+    source, _ = rendered_or_stored(
+        config.data.model_copy(update={"cache": None, "shards": None, "clips": 0}), config.seed
+    )
     held_out = [{n: t for n, t in source[900_000 + i].items() if isinstance(t, Tensor)} for i in range(12)]
 
     def finish(step: int) -> None:
@@ -215,8 +219,7 @@ def main() -> None:
         optimiser.step()
         optimiser.zero_grad()
         ema.update(objective, step)
-        for name, value in {**losses, "grad_norm": norm}.items():
-            means.add(name, value / world)
+        means.add(**{n: t / world for n, t in losses.items()}, grad_norm=norm / world)
         means.step(**dict.fromkeys([*losses, "grad_norm"], True))
         log.count(o.batch * world)
         if (step + 1) % config.log_steps == 0:

@@ -1,6 +1,7 @@
 """Checkpoints of a run: trained weights, EMA, optimiser state and position, whole or not there at all."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from t4d.errors import InputError
 from train.runs import Ema
 
+STATE = "state.json"  # present in complete checkpoints only
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
@@ -45,19 +47,21 @@ class Checkpoints:
     ):
         self.folder, self.accelerator, self.module, self.ema = out / "checkpoints", accelerator, module, ema
         self.optimiser, self.keep, self.identity = optimiser, keep, identity or {}
+        self.step = 0  # that the latest checkpoint holds; none is needed of the start
         self.sharded = accelerator.distributed_type in SHARDED
         if self.sharded:
             accelerator.register_for_checkpointing(ema)
 
     def complete(self) -> list[Path]:
         """Checkpoints, oldest first."""
-        return sorted(path for path in self.folder.glob("step_????????") if (path / "state.json").is_file())
+        return sorted(path for path in self.folder.glob("step_????????") if (path / STATE).is_file())
 
     def save(self, step: int) -> None:
         """Writes the state after `step` steps; every process calls it."""
-        part, final = self.folder / "part", self.folder / f"step_{step:08d}"
-        if final.exists():  # nothing was learnt since
+        if step == self.step:  # nothing was learnt since
             return
+        self.step = step
+        part, final = self.folder / "part", self.folder / f"step_{step:08d}"
         main = self.accelerator.is_main_process
         if main:
             shutil.rmtree(part, ignore_errors=True)
@@ -69,16 +73,23 @@ class Checkpoints:
             trained = {n: p.detach().contiguous() for n, p in self.module.named_parameters() if p.requires_grad}
             save_file(trained, part / "weights.safetensors")
             save_file({n: t.contiguous() for n, t in self.ema.average.items()}, part / "ema.safetensors")
-            torch.save(self.optimiser.state_dict(), part / "optimiser.pt")
+            scaler = self.accelerator.scaler  # of fp16
+            scale = scaler.state_dict() if scaler is not None else {}
+            torch.save({"optimiser": self.optimiser.state_dict(), "scaler": scale}, part / "optimiser.pt")
         self.accelerator.wait_for_everyone()
         if not main:
             return
-        (part / "state.json").write_text(json.dumps({"step": step, "identity": self.identity}))
+        (part / STATE).write_text(json.dumps({"step": step, "identity": self.identity}))
+        for path in part.rglob("*"):  # the bytes are on the disk before the name is: a power cut leaves no empty files
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        _delete(final)
         part.replace(final)
-        for old in self.complete()[: -self.keep]:
-            # the mark of a complete one goes first: what is left of it after a kill is no checkpoint
-            (old / "state.json").unlink()
-            shutil.rmtree(old)
+        whole = self.complete()
+        for old in self.folder.glob("step_*"):
+            if old not in whole[-self.keep :]:
+                _delete(old)
 
     def resume(self, which: str) -> int:
         """Restores a checkpoint.
@@ -102,11 +113,15 @@ class Checkpoints:
             place = found[-1] if found else None
         else:
             place = Path(which)
-            if not (place / "state.json").is_file():
-                raise InputError(f"{place} is no checkpoint (it has no state.json); give OUT/checkpoints/step_...")
+            if not (place / STATE).is_file():
+                raise InputError(f"{place} is no checkpoint (it has no {STATE}); give OUT/checkpoints/step_...")
         if place is None:
             return 0
-        state = json.loads((place / "state.json").read_text())
+        if found and _step(found[-1]) > _step(place):
+            raise InputError(
+                f"{self.folder.parent} already holds {found[-1].name}, later than {place.name}; give another --out."
+            )
+        state = json.loads((place / STATE).read_text())
         for name, mine in self.identity.items():
             theirs = state["identity"].get(name)
             if theirs != mine:
@@ -126,9 +141,28 @@ class Checkpoints:
                 for name, value in weights.items():
                     own[name].copy_(value)
                     self.ema.average[name].copy_(average[name])
-            state_of = torch.load(place / "optimiser.pt", map_location="cpu", weights_only=True)
-            self.optimiser.load_state_dict(state_of)
+            stored = torch.load(place / "optimiser.pt", map_location="cpu", weights_only=True)
+            self.optimiser.load_state_dict(stored["optimiser"])
+            if self.accelerator.scaler is not None and stored["scaler"]:
+                self.accelerator.scaler.load_state_dict(stored["scaler"])
+        self.step = int(state["step"]) if place in found else 0
         return int(state["step"])
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Puts a finished folder in another's place; a kill in between leaves it under its old name."""
+    old = place.with_name(f"{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.replace(old)
+    new.replace(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _delete(place: Path) -> None:
+    """A folder loses the mark of a complete checkpoint first: what a kill leaves of it is none."""
+    (place / STATE).unlink(missing_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _step(place: Path) -> int:

@@ -241,7 +241,7 @@ def load_config(cls: type[T], path: Path, overrides: list[str]) -> T:
         raise InputError(f"{path.name}: {where}: {first['msg']} (found {first['input']!r}).") from error
 
 
-def arguments(doc: str | None) -> argparse.Namespace:
+def arguments(doc: str | None) -> argparse.ArgumentParser:
     """Command line of both programs: --config --out --max-minutes and key=value overrides."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
@@ -249,4 +249,4 @@ def arguments(doc: str | None) -> argparse.Namespace:
     parser.add_argument("--resume", default="latest", help="latest (default), never, or a checkpoint's folder")
     parser.add_argument("--max-minutes", type=float, default=float("inf"), help="stop and save after this long")
     parser.add_argument("overrides", nargs="*", help="key=value, for example optim.lr=1e-3")
-    return parser.parse_intermixed_args()
+    return parser

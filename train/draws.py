@@ -72,11 +72,17 @@ def draw(
             "tracking.lambda_corr=0 tracking.lambda_pos=0."
         )
     names = ["rgba", "flow", "latents", *(("tracks", "visible", "query_valid") if config.tracking.enabled else ())]
+    views, frames = clips["rgba"].shape[1:3]
+    if views < stage.views or frames < stage.frames:
+        raise InputError(
+            f"The clips have {views} views of {frames} frames, this step takes {stage.views} of {stage.frames}; set "
+            "data.views, data.frames and the curriculum to what the clips have."
+        )
     keys = [(config.seed, step, place) for place in places]
     one: list[dict[str, Any]] = []
     for i, key in enumerate(keys):
         g = generator(*key, VIEWS)
-        turn, views = 0, clips["rgba"].shape[1]
+        turn = 0
         if float(torch.rand((), generator=g)) < config.turn_views:
             turn = int(torch.randint(1, max(views, 2), (), generator=g))
         chosen = torch.randperm(views, generator=g)[: stage.views].sort().values

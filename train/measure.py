@@ -11,9 +11,10 @@ class Means:
     def __init__(self, device: torch.device):
         self.device, self.sums, self.steps = device, {}, {}
 
-    def add(self, name: str, share: Tensor, counted: bool = True) -> None:
-        """One share of a value of this micro-step; see `step`."""
-        self.sums[name] = self.sums.get(name, 0) + share.detach().float() * counted
+    def add(self, **shares: Tensor) -> None:
+        """Shares of values of this micro-step; see `step`."""
+        for name, share in shares.items():
+            self.sums[name] = self.sums.get(name, 0) + share.detach().float()
 
     def step(self, **counted: bool) -> None:
         """Ends a step; names of values that had something to measure in it."""
@@ -41,8 +42,9 @@ class TermNorms:
     def __init__(self, parameters: list[torch.nn.Parameter]):
         self.parameters, self.sums, self.tapped = parameters, {}, {}
 
-    def add(self, terms: dict[str, Tensor], tapped: Tensor) -> None:
+    def add(self, terms: dict[str, Tensor], tapped: Tensor | None) -> None:
         """The terms' shares of one micro-step; their graph stays for the backward pass."""
+        assert tapped is not None, "no forward pass was made"
         for name, term in terms.items():
             found = torch.autograd.grad(term, [tapped, *self.parameters], retain_graph=True, allow_unused=True)
             first = found[0]

@@ -19,32 +19,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from t4d.data.cache import CachedClips
-from t4d.data.dataset import ClipDataset
 from t4d.paths import REPO
-from train.config import DataConfig, RunConfig
-
-
-def clips(config: DataConfig, seed: int) -> tuple[Dataset, int | None]:
-    """The training clips and how many there are (None: without end); item i is a pure function of config, seed and i.
-
-    Raises:
-        InputError: The data cannot be found or used.
-    """
-    if config.cache is not None:
-        stored = CachedClips(config.cache)
-        return stored, min(config.clips or len(stored), len(stored))
-    rendered = ClipDataset(
-        config.rigs,
-        side=config.side,
-        views=config.views,
-        frames=config.frames,
-        procedural_fraction=config.procedural_fraction if config.rigs is not None else 1.0,
-        rest_fraction=config.rest_fraction,
-        grid=config.grid,
-        seed=seed,
-    )
-    return rendered, config.clips or None
+from train.config import RunConfig
 
 
 def batches(data: Dataset, indices: Iterator[list[int]], workers: int) -> Iterator[dict[str, Any]]:

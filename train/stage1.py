@@ -10,8 +10,9 @@ one process and for several.
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
 
@@ -25,66 +26,96 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from t4d.diffusion.schedule import FirstFrameNoise
+from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.errors import InputError
 from t4d.tracking.losses import track_counts
-from train.checkpoint import SHARDED, Checkpoints
+from train.checkpoint import Checkpoints, replace_folder
 from train.config import StageOneTrainConfig, arguments, load_config
+from train.curves import check_trackers, start_curves
 from train.draws import Drawn, draw, noised
+from train.fork import Fork
 from train.measure import Means, TermNorms
 from train.networks import build
 from train.objective import Objective
 from train.order import Order, micro_batches, positions, stage_at, with_steps
-from train.runs import Ema, Every, RunLog, agreed, batches, clips
+from train.runs import Ema, Every, RunLog, agreed, batches
 from train.sheets import write_sheet
+from train.sources import clips
 
 
 def main() -> None:
-    args = arguments(__doc__)
+    parser = arguments(__doc__)
+    parser.add_argument("--fork", metavar="BASE", help="train a fork of this model: the same as fork=BASE")
+    args = parser.parse_intermixed_args()
+    overrides = [*args.overrides, *([f"fork={args.fork}"] if args.fork else [])]
     try:
-        train(load_config(StageOneTrainConfig, args.config, args.overrides), args.out, args.resume, args.max_minutes)
+        train(load_config(StageOneTrainConfig, args.config, overrides), args.out, args.resume, args.max_minutes)
     except InputError as error:
         sys.exit(f"error: {error}")
 
 
 def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minutes: float) -> None:
-    """One run, from its start or its latest checkpoint to its last step or the time limit."""
+    """One run, from its start or a checkpoint to its last step or the time limit.
+
+    Args:
+        config: The run's settings.
+        out: Run folder; None: `config.out`.
+        resume: See `Checkpoints.resume`.
+        max_minutes: Stop after the step in which these have passed.
+
+    Raises:
+        InputError: A setting, file or value cannot be used.
+    """
     out = out or config.out
     if out is None:
         raise InputError("No run folder is set; give --out FOLDER or out=FOLDER.")
-    accelerator = Accelerator(gradient_accumulation_steps=config.optim.accumulate)
-    set_seed(config.seed)  # initial weights
+    trackers = check_trackers(config)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.optim.accumulate, log_with=trackers or None, project_dir=str(out)
+    )
     rank, world = accelerator.process_index, accelerator.num_processes
 
-    data, count = clips(config.data, config.seed)
-    config = with_steps(config, count, world)
-    o = config.optim
-    assert o.steps is not None
-
-    model = build(config)
+    # networks
+    set_seed(config.seed)  # of initial weights; everything else has keys of its own
+    fork = Fork.start(config) if config.fork else None
+    config = fork.config if fork else config
+    model = fork.model if fork else build(config)
+    if config.optim.gradient_checkpointing:
+        cast(MultiViewMotionUNet, model.unet).enable_gradient_checkpointing()
     objective = Objective(model, config)
     trained = list(objective.trained.values())
-    optimiser = torch.optim.AdamW(trained, lr=o.lr, weight_decay=o.weight_decay)
-    ema = Ema(objective, o.ema)
-    wrapped, optimiser = accelerator.prepare(objective, optimiser)
-    cast(nn.Module, model.autoencoder).to(accelerator.device).requires_grad_(False)
+    frozen = cast(nn.Module, model.autoencoder).to(accelerator.device).requires_grad_(False)
 
+    # data
+    data, count = clips(config, frozen)
+    config = with_steps(config, count, world)
+    o, order = config.optim, Order(config.seed, count, config.data.shuffle)
+    assert o.steps is not None
+
+    # optimiser, averages, and where an earlier part of the run has come to
+    optimiser = torch.optim.AdamW(trained, lr=o.lr, weight_decay=o.weight_decay)
+    wrapped, optimiser = accelerator.prepare(objective, optimiser)
+    ema = Ema(objective, o.ema)
     identity = {"seed": config.seed, "clips": count, "clips per step": o.batch * world * o.accumulate}
+    identity |= {"base": model.sha256} if config.trainable else {}
     checkpoints = Checkpoints(out, accelerator, objective, ema, optimiser, config.checkpoints_kept, identity)
     start = checkpoints.resume(resume)
-    order = Order(config.seed, count, config.data.shuffle)
-    loader = batches(data, micro_batches(start, config, order, rank, world), config.data.workers)
-    facts = {"processes": world, "parameters": sum(p.numel() for p in trained)}
+    facts = {"processes": world, "parameters": sum(p.numel() for p in trained), "trained_tensors": len(trained)}
     log = RunLog(out, "stage1", config, start, facts, accelerator.is_main_process)
-    means = Means(accelerator.device)
-    save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
+    start_curves(accelerator, config, out, start)
 
     def ship(step: int, sheet: bool) -> None:
-        """Checkpoint, and the averaged weights as a model."""
+        """A checkpoint, and the averaged weights as a model or a fork."""
         checkpoints.save(step)
         if accelerator.is_main_process:
             ema.swap(objective)
             model.meta.update(steps=step, seed=config.seed, shared_noise=config.shared_noise)
-            model.save(out / "model")
+            if config.first_frame_noise:
+                model.meta["first_frame_noise"] = asdict(FirstFrameNoise())
+            name, save = ("fork", fork.save) if fork else ("model", model.save)
+            save(out / f"{name}.part")
+            replace_folder(out / f"{name}.part", out / name)
             if sheet:
                 objective.eval()
                 write_sheet(model, config, out / f"sheet_{step:06d}.png")
@@ -92,66 +123,55 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
             ema.swap(objective)
         accelerator.wait_for_everyone()
 
-    step = start
+    means, times = Means(accelerator.device), len(objective.alphas_cumprod)
+    weights = {"diff": config.tracking.lambda_diff, "corr": config.tracking.lambda_corr}
+    weights["pos"] = config.tracking.lambda_pos
+    save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
+    loader = batches(data, micro_batches(start, config, order, rank, world), config.data.workers)
     objective.train()
-    while step < o.steps:
+    step, late = start, False
+    while step < o.steps and not late:
         # the whole step's clips first: what the tracking losses are divided by is counted over all of them
         stage = stage_at(step, config)
-        micro = [
-            draw(
-                next(loader), stage, config, step, positions(m, stage.batch, rank, world), len(objective.alphas_cumprod)
-            )
-            for m in range(o.accumulate)
-        ]
+        places = [positions(m, stage.batch, rank, world) for m in range(o.accumulate)]
+        micro = [draw(next(loader), stage, config, step, at, times) for at in places]
         corr_count, pos_count = accelerator.reduce(term_counts(micro, config).to(accelerator.device), "sum").tolist()
         totals = {"diff": stage.batch * world * o.accumulate, "corr": max(corr_count, 1), "pos": max(pos_count, 1)}
-        weights = {
-            "diff": config.tracking.lambda_diff,
-            "corr": config.tracking.lambda_corr,
-            "pos": config.tracking.lambda_pos,
-        }
 
-        logs = (step + 1) % config.log_steps == 0
-        norms = TermNorms([] if accelerator.distributed_type in SHARDED else trained)
         for group in optimiser.param_groups:
             group["lr"] = o.lr_at(step)
-        norm: Tensor | None = None
+        logs = (step + 1) % config.log_steps == 0
+        norms = TermNorms([] if checkpoints.sharded else trained) if logs else None
+        norm: Any = None
         for drawn in micro:
             with accelerator.accumulate(wrapped):
                 with accelerator.autocast():
                     batch = noised(drawn, model.autoencoder, objective.alphas_cumprod, config, accelerator.device)
-                sums = wrapped(batch)
-                terms = {name: value / totals[name] for name, value in sums.items()}
-                loss = sum(
-                    (weights[name] * term for name, term in terms.items()), torch.zeros((), device=batch.z.device)
-                )
+                terms = {name: total / totals[name] for name, total in wrapped(batch).items()}
+                loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
                 if not torch.isfinite(loss):
-                    raise InputError(f"The loss of step {step} is not finite; lower optim.lr and resume.")
-                if logs:
-                    assert objective.tapped is not None
+                    raise InputError(f"The loss of step {step} is not finite; resume with a lower optim.lr.")
+                if norms is not None:
                     norms.add(terms, objective.tapped)
-                # gradients are averaged over processes and micro-steps, and the shares are to be added
+                # gradients are averaged over processes and micro-steps, and these are shares to be added up
                 accelerator.backward(loss * (world * o.accumulate))
                 if accelerator.sync_gradients:
                     norm = accelerator.clip_grad_norm_(trained, o.clip_norm)
                 optimiser.step()
                 optimiser.zero_grad()
-            for name, value in {**terms, "loss": loss}.items():
-                means.add(name, value)
-            # the loss of predicting no motion, for a network of x0
-            means.add("copy", batch.z[:, :, 1:].square().mean() * len(batch.z) / totals["diff"])
+            # beside them the loss of predicting no motion, for a network of x0
+            copy = batch.z[:, :, 1:].square().mean() * len(batch.z) / totals["diff"]
+            means.add(**terms, loss=loss, copy=copy)
         ema.update(objective, step)
         step += 1
-        means.step(loss=True, diff=True, copy=True, corr=corr_count > 0, pos=pos_count > 0)
+        means.step(loss=True, copy=True, diff=True, corr=corr_count > 0, pos=pos_count > 0)
         log.count(totals["diff"])
-        if logs:
-            values = {**means.take(accelerator), **norms.take(accelerator)}
-            log.write(step, {**values, "grad_norm": float(norm), "lr": o.lr_at(step - 1)})
+        if norms is not None:
+            values = {**means.take(accelerator), **norms.take(accelerator), "grad_norm": float(norm)}
+            accelerator.log(log.write(step, {**values, "lr": o.lr_at(step - 1)}), step=step)
         late, save, sheet = agreed(accelerator, (time.time() - began) / 60 > max_minutes, save_now(), sheet_now())
         if save or sheet or (config.save_steps and step % config.save_steps == 0):
             ship(step, sheet)
-        if late:
-            break
     ship(step, True)
     accelerator.end_training()
 

@@ -1,0 +1,64 @@
+"""Where training clips come from, as the configuration says."""
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from t4d.data.cache import CachedClips
+from t4d.data.dataset import ClipDataset
+from t4d.data.latents import WithLatents, autoencoder_digest
+from t4d.data.shards import ShardClips
+from t4d.errors import InputError
+from train.config import DataConfig, StageOneTrainConfig
+from train.corrupted import CorruptedTracks
+
+
+def rendered_or_stored(config: DataConfig, seed: int) -> tuple[Dataset, int | None]:
+    """The training clips and how many there are (None: without end); item i is a pure function of config, seed and i.
+
+    Raises:
+        InputError: The data cannot be found or used.
+    """
+    if config.cache is not None and config.shards is not None:
+        raise InputError("data.cache and data.shards are both set; clips come from one of them.")
+    stored = None
+    if config.cache is not None:
+        stored = CachedClips(config.cache)
+    elif config.shards is not None:
+        stored = ShardClips(config.shards)
+    if stored is not None:
+        return stored, min(config.clips or len(stored), len(stored))
+    rendered = ClipDataset(
+        config.rigs,
+        side=config.side,
+        views=config.views,
+        frames=config.frames,
+        procedural_fraction=config.procedural_fraction if config.rigs is not None else 1.0,
+        rest_fraction=config.rest_fraction,
+        grid=config.grid,
+        proportions=config.proportions,
+        mirror=config.mirror,
+        speed=config.speed,
+        seed=seed,
+    )
+    return rendered, config.clips or None
+
+
+def clips(config: StageOneTrainConfig, autoencoder: nn.Module) -> tuple[Dataset, int | None]:
+    """Stage One's clips, with precomputed latents and corrupted tracks where the configuration asks for them.
+
+    Args:
+        config: See `StageOneTrainConfig`.
+        autoencoder: Whose latents they are.
+
+    Returns:
+        The data set and its number of clips (None: without end).
+
+    Raises:
+        InputError: The data cannot be found or used, or the latents are another autoencoder's.
+    """
+    data, count = rendered_or_stored(config.data, config.seed)
+    if config.latents is not None:
+        data = WithLatents(data, config.latents, autoencoder_digest(autoencoder))
+    if config.tracking.corruption.share > 0:
+        data = CorruptedTracks(data, config.tracking.corruption, config.seed)
+    return data, count
