@@ -134,7 +134,8 @@ def tracking_terms(
         cosine = (units[..., :-1, :, :] * units[..., 1:, :, :]).sum(-1)
         corr_sum = ((1 - cosine) * corr_on).sum()
         if positions:
-            similarity = similarity_maps(maps[..., 1:, :, :, :], descriptors[..., 0, :, :])
+            # frame 0 is compared too and dropped: a slice of the maps would cost a copy in the backward pass
+            similarity = similarity_maps(maps, descriptors[..., 0, :, :])[..., 1:, :, :, :]
             found = soft_argmax(similarity, temperature, radius)  # [B, V, T - 1, P, 2]
             squared = (cells[..., 1:, :, :] - found).square().sum(-1)
             pos_sum = (huber(squared, huber_delta) * pos_on).sum()
