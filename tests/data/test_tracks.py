@@ -61,9 +61,10 @@ def test_flow_leads_back_to_the_query(items):
                 xy = item["tracks"][v, t][item["visible"][v, t]]
                 query = item["tracks"][v, 0][item["visible"][v, t]]
                 at = (xy / torch.tensor([W, H]) * 2 - 1)[None, None]
-                sample = lambda x: torch.nn.functional.grid_sample(x[None], at, align_corners=False)[0, :, 0]  # noqa: E731
-                back = xy + sample(flow[v, t]).T * torch.tensor([W, H]) / 2
-                interior = sample(ok[v, t])[0] > 0.999
+                both = torch.cat([flow[v, t], ok[v, t]])[None]
+                sampled = torch.nn.functional.grid_sample(both, at, align_corners=False)[0, :, 0].T
+                back = xy + sampled[:, :2] * torch.tensor([W, H]) / 2
+                interior = sampled[:, 2] > 0.999
                 errors.append((back - query).norm(dim=-1)[interior])
     error = torch.cat(errors)
     assert len(error) > 300

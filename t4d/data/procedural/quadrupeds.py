@@ -125,12 +125,12 @@ def gait(r: Rng, swing: float, cycles: int, offsets: dict[str, float]) -> list[W
 
 def creep(r: Rng) -> list[Wave]:
     """Walks close to the ground on bent legs."""
-    bend = r.uniform(38, 50)
+    bend = {"f": r.uniform(38, 46), "b": r.uniform(62, 72)}  # hind knees lie further back
     phases = {"fl": 0.0, "br": 0.1, "fr": 0.5, "bl": 0.6}
     return [
-        *gait(r, r.uniform(12, 18), 1, phases),
-        *(Wave(leg, Y, 0, offset=-bend) for leg in phases),
-        *(Wave(f"{leg}_low", Y, 0, offset=1.7 * bend) for leg in phases),
+        *gait(r, r.uniform(9, 13), 1, phases),
+        *(Wave(leg, Y, 0, offset=-bend[leg[0]]) for leg in phases),
+        *(Wave(f"{leg}_low", Y, 0, offset=1.7 * bend[leg[0]]) for leg in phases),
         *(Wave(f"tail{i}", Z, r.uniform(5, 10), 1, -0.1 * i) for i in range(3)),
         Wave("neck", Y, 4, 2, offset=15),
         Wave("head", Y, 0, offset=-15),

@@ -226,14 +226,18 @@ def snake(rng: Rng, noun: str | None = None, detail: float = 1.0) -> Body:
     def serpent(axis, amount: float, cycles: int, waves: float, offset: float = 0.0) -> list[Wave]:
         return [Wave(n, axis, amount, cycles, -waves * i / count, offset=offset) for i, n in enumerate(names)]
 
+    def inch(amount: float) -> list[Wave]:
+        """One upright wave along the body, turned back at the root so that the body stays level on average."""
+        mean = np.cumsum(np.exp(-2j * np.pi * np.arange(count) / count)).mean()
+        level = Wave("root", Y, -amount * float(np.abs(mean)), phase=float(np.angle(mean)) / (2 * np.pi))
+        return [level, *serpent(Y, amount, 1, 1.0)]
+
     verbs = {
         "slither": lambda r: serpent(Z, r.uniform(20, 32), int(r.integers(1, 3)), r.uniform(1.0, 1.6)),
         "walk": lambda r: [*serpent(Y, r.uniform(16, 24), 1, 1.5), Wave("root", Z, 0.04, 1, kind="shift")],
         "idle": lambda r: [Wave(n, Z, a * r.uniform(2, 4)) for n, a in zip(names, (1, 0.5, -0.5, -1))],
         "crawl": lambda r: (
-            serpent(Z, r.uniform(12, 20), 1, r.uniform(1.0, 1.5))
-            if noun == "snake"
-            else serpent(Y, r.uniform(20, 28), 1, 1.0)  # a whole wave: no rearing
+            serpent(Z, r.uniform(12, 20), 1, r.uniform(1.0, 1.5)) if noun == "snake" else inch(r.uniform(20, 28))
         ),
         "curl": lambda r: [Wave(n, Z, sign_ * 38, shape="pulse") for sign_ in (sign(r),) for n in names],
         "attack": lambda r: [
