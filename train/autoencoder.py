@@ -180,9 +180,8 @@ def main() -> None:
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
 
     # clips that training never reaches: the far end of the endless data
-    source, _ = rendered_or_stored(
-        config.data.model_copy(update={"cache": None, "shards": None, "clips": 0}), config.seed
-    )
+    rendered = config.data.model_copy(update={"cache": None, "shards": None, "clips": 0})
+    source, _ = rendered_or_stored(rendered, config.seed)
     held_out = [{n: t for n, t in source[900_000 + i].items() if isinstance(t, Tensor)} for i in range(12)]
 
     def finish(step: int) -> None:

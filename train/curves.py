@@ -14,7 +14,7 @@ from train.config import RunConfig
 PROJECT = "curves"
 
 
-def check_trackers(config: RunConfig) -> list[str]:
+def check_trackers(config: RunConfig) -> list[Any]:
     """Names of the trackers that were asked for.
 
     Raises:

@@ -1,5 +1,7 @@
 """What Stage One logs of its losses: means over all processes, and the pull of each term."""
 
+from typing import cast
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -60,8 +62,8 @@ class TermNorms:
         """grad_NAME and grad_NAME_tap; every process calls it."""
         found = {}
         for name, gradients in self.sums.items():
-            found[f"grad_{name}_tap"] = float(accelerator.reduce(self.tapped[name], "sum").sqrt())
+            found[f"grad_{name}_tap"] = float(cast(Tensor, accelerator.reduce(self.tapped[name], "sum")).sqrt())
             if gradients:
                 total = accelerator.reduce(torch.cat([g.flatten().float() for g in gradients]), "sum")
-                found[f"grad_{name}"] = float(total.norm())
+                found[f"grad_{name}"] = float(cast(Tensor, total).norm())
         return found

@@ -135,7 +135,8 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
         stage = stage_at(step, config)
         places = [positions(m, stage.batch, rank, world) for m in range(o.accumulate)]
         micro = [draw(next(loader), stage, config, step, at, times) for at in places]
-        corr_count, pos_count = accelerator.reduce(term_counts(micro, config).to(accelerator.device), "sum").tolist()
+        counts = accelerator.reduce(term_counts(micro, config).to(accelerator.device), "sum")
+        corr_count, pos_count = cast(Tensor, counts).tolist()
         totals = {"diff": stage.batch * world * o.accumulate, "corr": max(corr_count, 1), "pos": max(pos_count, 1)}
 
         for group in optimiser.param_groups:
