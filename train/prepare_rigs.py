@@ -1,6 +1,5 @@
 """`train/dataset.py pack | sheet | cache`: rendered clips."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,47 +15,18 @@ def pack(
     source: Annotated[Path, typer.Option(help="folder of animated .glb/.gltf files")],
     out: Annotated[Path, typer.Option(help="folder for the packs")] = Path("data/rigs"),
 ) -> None:
-    """Writes one npz per animated file and index.json."""
-    from t4d.data.rigpack import save_pack
-    from t4d.data.rigpacker import pack_object
-    from t4d.errors import InputError
+    """Writes one npz per animated file and index.json; files that cannot be used are listed with the reason."""
+    from t4d.data.rigfolder import pack_folder
+    from t4d.data.rigpack import PackedRig
 
-    files = sorted(p for suffix in ("*.glb", "*.gltf") for p in source.rglob(suffix))
-    if not files:
-        raise InputError(f"{source} holds no .glb or .gltf files; give a folder of animated models")
-    catalog = source / "catalog.json"
-    sets = {i["path"]: i["joint_set"] for i in json.loads(catalog.read_text())} if catalog.exists() else {}
-    names = [p.relative_to(source).as_posix() for p in files]
-    split_file = source / "split.json"
-    split = json.loads(split_file.read_text()) if split_file.exists() else {"train": names}
-    index = {"split": {k: v for k, v in split.items() if isinstance(v, list)}, "rigs": []}
-    total = 0
-    for path, name in zip(files, names):
-        try:
-            packed = pack_object(path, name, sets.get(name, name))
-        except InputError as error:
-            print(f"left out: {error}")
-            continue
-        file = name.rsplit(".", 1)[0].replace("/", "__") + ".npz"
-        save_pack(packed, out / file)
-        size = (out / file).stat().st_size
-        total += size
-        index["rigs"].append(
-            {
-                "file": file,
-                "source": name,
-                "joint_set": packed.joint_set,
-                "noun": packed.rig.noun,
-                "clips": [c.name for c in packed.clips],
-            }
-        )
-        notes = "; ".join(packed.notes)
-        print(
-            f"{name}: {len(packed.rig.faces)} triangles, {len(packed.clips)} clips, {size / 1024:.0f} KB {notes}",
-            flush=True,
-        )
-    (out / "index.json").write_text(json.dumps(index, indent=1))
-    print(f"{len(index['rigs'])} rigs, {total / 1e6:.1f} MB in {out}")
+    def say(name: str, packed: PackedRig, size: int) -> None:
+        facts = f"{len(packed.rig.faces)} triangles, {len(packed.clips)} clips, {size / 1024:.0f} KB"
+        print(f"{name}: {facts} {'; '.join(packed.notes)}", flush=True)
+
+    done = pack_folder(source, out, say)
+    for _, reason in done.skipped:
+        print(f"left out: {reason}")
+    print(f"{len(done.rigs)} rigs, {done.size / 1e6:.1f} MB in {out}")
 
 
 def sheet(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -16,7 +15,6 @@ from t4d.data.rigpack import VERSION, PackedRig, save_pack
 from t4d.data.rigpacker import pack_object
 from t4d.errors import InputError
 
-LOG = logging.getLogger(__name__)
 SUFFIXES = (".glb", ".gltf")
 
 
@@ -66,7 +64,6 @@ def pack_folder(source: Path, out: Path, each: Callable[[str, PackedRig, int], N
             packed = pack_object(path, name, sets.get(name, name))
         except InputError as error:
             report.skipped.append((name, str(error)))
-            LOG.warning("left out: %s: %s", name, error)
             continue
         file = name.rsplit(".", 1)[0].replace("/", "__") + ".npz"
         save_pack(packed, out / file)
