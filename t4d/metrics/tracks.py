@@ -234,13 +234,15 @@ def descriptor_drift(
         [...] float64 means by video, NaN where no point is visible twice.
 
     Raises:
-        InputError: Shapes do not fit.
+        InputError: Shapes do not fit, or the maps are not finite.
     """
     if maps.shape[:-3] != xy_px.shape[:-2] or visible.shape != xy_px.shape[:-1]:
         raise InputError(
             f"Maps are {list(maps.shape)}, tracks {list(xy_px.shape)} and visibility {list(visible.shape)}; expected "
             "[.., T, C, h, w], [.., T, N, 2] and [.., T, N]."
         )
+    if not bool(torch.isfinite(maps).all()):
+        raise InputError("Feature maps hold numbers that are not finite; run the network in float32 or bfloat16.")
     height, width = image_size
     grid = 2 * xy_px.double() / xy_px.new_tensor([width, height], dtype=torch.float64) - 1
     flat = maps.double().reshape(-1, *maps.shape[-3:])

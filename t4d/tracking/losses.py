@@ -15,7 +15,8 @@ class TrackingTerms:
     """Sums and counts of the terms of Eq. 4 and Eq. 5.
 
     Kept apart because the training program divides by the counts of a whole optimiser step, over all processes and
-    micro-steps: a mean of means would weigh a clip with few visible points more.
+    micro-steps: a mean of means would weigh a clip with few visible points more. Eq. 4 and Eq. 5 divide by n f for one
+    point a view; with several points, some of them hidden, the mean over the terms that exist is the choice here.
 
     Attributes:
         corr_sum, pos_sum: [] sums, attached to the graph of the maps even if no term counts.

@@ -42,7 +42,7 @@ def track_features(
         similarity: [V, T, N] cosine at the best cell, -1..1.
 
     Raises:
-        InputError: Shapes or the mode do not fit.
+        InputError: Shapes or the mode do not fit, or the maps are not finite.
     """
     if maps.ndim != 5 or queries_px.shape != (maps.shape[0], *queries_px.shape[1:2], 2):
         raise InputError(
@@ -50,6 +50,8 @@ def track_features(
         )
     if mode not in ("soft", "hard"):
         raise InputError(f"Mode {mode!r}; expected 'soft' or 'hard'.")
+    if not bool(torch.isfinite(maps).all()):
+        raise InputError("Feature maps hold numbers that are not finite; run the network in float32 or bfloat16.")
     maps = maps if maps.dtype == torch.float64 else maps.float()
     channels, rows, columns = maps.shape[2:]
     size = (rows, columns) if upsample is None else upsample

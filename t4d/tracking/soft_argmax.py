@@ -16,8 +16,9 @@ def soft_argmax(
 
     A softmax over the whole map pulls every estimate to the map's centre: the many cells of middling similarity
     outweigh the peak. So weights are kept only in cells whose centre lies at most `radius` cells (Euclidean) from the
-    hard argmax, and renormalised, as the public point trackers do. The choice of the best cell carries no gradient
-    (the first of equal ones wins); weights and position do.
+    hard argmax, and renormalised, as the public point trackers do (their comparison is strict: radius 2 means 13
+    cells here, 9 there). The choice of the best cell carries no gradient (the first of equal ones wins); weights and
+    position do.
 
     Args:
         similarity: Finite similarities.

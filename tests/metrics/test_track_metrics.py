@@ -76,6 +76,34 @@ def test_thresholds_apply_on_a_256_raster_whatever_the_picture():
     assert_close(a.jaccard, b.jaccard)
 
 
+RECORDED = {  # tapnet c2cbab8, compute_tapvid_metrics on the tracks below
+    "first": (
+        0.7058823529411765,
+        (0.0, 0.23076923076923078, 0.6923076923076923, 0.9230769230769231, 1.0),
+        (0.0, 0.08, 0.42105263157894735, 0.6875, 0.6875),
+    ),
+    "strided": (
+        0.75,
+        (0.06666666666666667, 0.26666666666666666, 0.6666666666666666, 0.9333333333333333, 1.0),
+        (0.03333333333333333, 0.10714285714285714, 0.4090909090909091, 0.7222222222222222, 0.7222222222222222),
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["first", "strided"])
+def test_tap_vid_gives_the_numbers_of_its_authors_program(mode):
+    t, n = torch.arange(6, dtype=torch.float64)[:, None], torch.arange(4, dtype=torch.float64)
+    truth = torch.stack([40 + 30 * n + 2 * t, 200 - 20 * n - 3 * t], -1)
+    predicted = truth + torch.stack([0.7 * t * n, (t - 3) * (n - 1)], -1)
+    visible, claimed = (t + 2 * n) % 4 != 3, (t * t + n) % 5 != 4
+    start = torch.tensor([0, 1, 0, 2])
+    scores = tap_vid(predicted, claimed, truth, visible, RASTER, query_frames=start, query_mode=mode)
+    oa, within, jaccard = RECORDED[mode]
+    assert scores.occlusion_accuracy == pytest.approx(oa)
+    assert_close(scores.within, torch.tensor(within, dtype=torch.float64))
+    assert_close(scores.jaccard, torch.tensor(jaccard, dtype=torch.float64))
+
+
 def _tap_vid(predicted, predicted_visible, truth, visible, start, mode):
     """Slow twin for one video, sets and loops."""
     frames, points = visible.shape
@@ -264,3 +292,5 @@ def test_features_that_move_with_the_points_do_not_drift():
     assert descriptor_drift(maps, xy[None, [0, 0, 0]], visible, (32, 40)).item() > 0.2
     with pytest.raises(InputError, match="Maps are"):
         descriptor_drift(maps, xy[None, :2], visible, (32, 40))
+    with pytest.raises(InputError, match="not finite"):
+        descriptor_drift(maps / 0, xy[None], visible, (32, 40))

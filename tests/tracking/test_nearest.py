@@ -135,3 +135,7 @@ def test_wrong_arguments_are_refused():
         track_features(maps, cells[:, 0], (24, 32), mode="nearest")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Upsampling"):
         track_features(maps, cells[:, 0], (24, 32), upsample=(0, 8))
+    broken = maps.clone()
+    broken[1, 2, 0, 3, 3] = torch.inf
+    with pytest.raises(InputError, match="not finite"):
+        track_features(broken, cells[:, 0], (24, 32))
