@@ -8,7 +8,7 @@ read without reading the clips before it: a training run that was stopped goes o
 import json
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,9 +119,9 @@ class ShardClips(Dataset[dict[str, Any]]):
         with place.shard.open("rb") as stream:
             members = {}
             for extension, (start, size) in place.members.items():
-                stream.seek(start)
-                members[extension] = stream.read(size)
-                if len(members[extension]) != size:
+                stream.seek(max(start, 0))
+                members[extension] = stream.read(max(size, 0))
+                if start < 0 or len(members[extension]) != size:
                     raise InputError(f"{place.shard.name} ends within {place.key}.{extension}; copy the shard again")
         return decode_item(members, f"{place.shard.name}:{place.key}")
 
@@ -162,10 +162,11 @@ def stream_shards(
     )
     if shuffle:
         data = data.shuffle(shuffle, seed=seed or 0)
-    data = data.map(_decode_streamed)
+    data = data.compose(_decoded)  # `map` would add webdataset's own key to the item
     return data.repeat() if repeat else data
 
 
-def _decode_streamed(sample: dict[str, Any]) -> dict[str, Any]:
-    members = {k: v for k, v in sample.items() if not k.startswith("__")}
-    return decode_item(members, f"{Path(str(sample['__url__'])).name}:{sample['__key__']}")
+def _decoded(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for streamed in samples:
+        members = {k: v for k, v in streamed.items() if not k.startswith("__")}
+        yield decode_item(members, f"{Path(str(streamed['__url__'])).name}:{streamed['__key__']}")
