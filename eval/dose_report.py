@@ -62,22 +62,19 @@ def report(
     for row in rows:
         print(f"| {row} | " + " | ".join(f"{means[row][k]['mean']:.{d}f}" for k, d in COLUMNS.items()) + " |")
     print("\nControls: " + ", ".join(f"{key} {value:.3f}" for key, value in controls.items()))
-    differences = [
-        {"of": of, "row": row, "minus": other}
-        | {k: interval(table(lines, row, k, seeds) - table(lines, other, k, seeds)) for k in COLUMNS}
-        for of, row, other in DIFFERENCES
-        if row in rows and other in rows
+    differences: list[tuple[tuple[str, str, str], dict[str, dict[str, Any]]]] = [
+        (pair, {k: interval(table(lines, pair[1], k, seeds) - table(lines, pair[2], k, seeds)) for k in COLUMNS})
+        for pair in DIFFERENCES
+        if pair[1] in rows and pair[2] in rows
     ]
-    print(
-        "\nPaired differences, 95 % t intervals over seeds; * leaves out zero, + so does the bootstrap over clips too\n"
-    )
+    print("\nPaired differences, 95 % t intervals over seeds; * leaves out zero; + so does the bootstrap with clips\n")
     print("| | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
-    for found in differences:
+    for (name, _, _), found in differences:
         cells = []
         for key, digits in COLUMNS.items():
             low, high = found[key]["bootstrap"]
             cells.append(shown(found[key], digits) + ("+" if low > 0 or high < 0 else ""))
-        print(f"| {found['of']} | " + " | ".join(cells) + " |")
+        print(f"| {name} | " + " | ".join(cells) + " |")
     if out is None:
         return
     content = {
@@ -85,7 +82,7 @@ def report(
         "seeds": list(seeds),
         "means": means,
         "controls": controls,
-        "differences": differences,
+        "differences": [{"of": of, "row": row, "minus": other, **found} for (of, row, other), found in differences],
         "hardware": processor(),
         "torch": torch.__version__,
     }

@@ -109,7 +109,13 @@ def main() -> None:
                     }
                     print(row, seed, means, run.get("cpu_seconds"), flush=True)
     lines = {key: line for key, line in store.read().items() if key.endswith(settings)}
-    report(lines, [row for row in rows() if row in {line["row"] for line in lines.values()}], seeds, __doc__, args.out)
+    report(
+        lines,
+        [row for row in rows() if row in {line["row"] for line in lines.values()}],
+        seeds,
+        __doc__ or "",
+        args.out,
+    )
 
 
 if __name__ == "__main__":
