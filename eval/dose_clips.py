@@ -49,8 +49,19 @@ def held_out_clips(folder: Path, rigs: Path) -> list[dict[str, Any]]:
 
 
 def _moving(rigs: Path, split: str, wanted: set[str]) -> Iterator[dict[str, Any]]:
-    plain = {"proportions": 0.0, "mirror": 0.0, "speed": 0.0, "rig_fraction": 1.0, "procedural_fraction": 0.0}
-    source, left = ClipDataset(rigs, split=split, side=SIDE, grid=GRID, seed=1, **plain), set(wanted)
+    source = ClipDataset(
+        rigs,
+        split=split,
+        side=SIDE,
+        grid=GRID,
+        seed=1,
+        proportions=0,
+        mirror=0,
+        speed=0,
+        rig_fraction=1,
+        procedural_fraction=0,
+    )
+    left = set(wanted)
     for index in range(TRIES):
         if not left:
             return
