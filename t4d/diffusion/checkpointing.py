@@ -30,9 +30,23 @@ def recompute(part: Callable[..., Any], *args: Any) -> Any:
     kernels = _allowed_kernels()
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), sdpa_kernel(kernels)
+        return nullcontext(), _Kernels(kernels)
 
     return checkpoint(part, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+class _Kernels(AbstractContextManager):
+    """`sdpa_kernel` that can be entered again: every loss term that is differentiated by itself computes anew."""
+
+    def __init__(self, kernels: list[SDPBackend]):
+        self.kernels, self.entered = kernels, []
+
+    def __enter__(self) -> None:
+        self.entered.append(sdpa_kernel(self.kernels))
+        self.entered[-1].__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.entered.pop().__exit__(*error)
 
 
 def _allowed_kernels() -> list[SDPBackend]:

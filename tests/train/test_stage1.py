@@ -1,112 +1,84 @@
-"""Stage One's program: it runs, resumes exactly, learns, and ships a model that the sampler takes."""
+"""Stage One's program: it runs, stops and goes on, refuses in sentences, and ships a model that the sampler takes."""
 
-import json
-import os
-import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import yaml
+from stage1_program import SMOKE, assert_same, checkpoints, refusal, rows, state, train
 
-from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.errors import InputError
 from t4d.geometry.camera import rig
-from t4d.paths import REPO
 from train.config import OptimConfig, StageOneTrainConfig, load_config
-from train.stage1 import draw, stage_at, step_indices
 
-CONFIG = REPO / "train" / "configs" / "mini_smoke.yaml"
-
-
-@pytest.fixture(scope="module")
-def autoencoder(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("autoencoder")
-    ReferenceAutoencoder(widths=(8, 8, 8)).save_pretrained(folder)
-    return folder
+LAUNCHER = ("--cpu", "--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 
 
-def train(out: Path, autoencoder: Path, *more: str, launcher: bool = False) -> list[dict]:
-    """Runs the program in a process of its own and returns the log's rows of steps."""
-    program = [sys.executable, "-m", "accelerate.commands.launch"] if launcher else [sys.executable]
-    flags = ["--cpu", "--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    arguments = ["train/stage1.py", "--config", str(CONFIG), "--out", str(out), f"autoencoder={autoencoder}", *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-    command = program + (flags if launcher else []) + arguments
-    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [row for row in rows if "step" in row]
-
-
-def test_stop_and_resume_equals_an_uninterrupted_run(autoencoder, tmp_path):
-    whole = train(tmp_path / "whole", autoencoder, launcher=True)
-    train(tmp_path / "parts", autoencoder, "--max-minutes", "0")  # stops after its first step
-    parts = train(tmp_path / "parts", autoencoder)
-    assert [row["step"] for row in parts] == [row["step"] for row in whole] == [1, 2, 3, 4]
-    assert [row["loss"] for row in parts] == [row["loss"] for row in whole]
-    for name in ("weights", "ema"):
-        a, b = (load_file(tmp_path / run / "checkpoint" / f"{name}.safetensors") for run in ("whole", "parts"))
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[n], b[n]) for n in a), name
+def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
+    launch = (sys.executable, "-m", "accelerate.commands.launch", *LAUNCHER)
+    whole = train(tmp_path / "whole", start=launch)
+    train(tmp_path / "parts", "--max-minutes", "0")  # stops after its first step
+    parts = train(tmp_path / "parts")
+    assert [row["step"] for row in parts] == [1, 2, 3, 4] and parts == whole
+    assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))
     assert len({row["loss"] for row in whole}) == 4
+    for row in whole:
+        total = row["diff"] + 0.1 * row["corr"] + 10 * row["pos"]  # the paper's weights of the three losses
+        assert row["loss"] == pytest.approx(total, rel=1e-5)
+        assert all(row[f"grad_{name}"] > 0 for name in ("diff", "corr", "pos"))
+    assert [path.name for path in checkpoints(tmp_path / "parts")] == ["step_00000004"]  # the older one is gone
 
     model = VideoModel.load(tmp_path / "whole" / "model")
     views, cameras = torch.rand(2, 4, 64, 64), rig(azimuths=(0, 90), width=64, height=64)
-    clip = [state.clip_rgba for state in sample_clip(model, views, cameras, "a fox runs", frames=3, steps=2)][-1]
+    clip = [s.clip_rgba for s in sample_clip(model, views, cameras, "a fox runs", frames=3, steps=2)][-1]
     assert clip is not None and clip.shape == (2, 3, 4, 64, 64) and torch.isfinite(clip).all()
     assert model.label == "smoke" and model.prediction_type == "sample"
     assert (tmp_path / "whole" / "sheet_000004.png").stat().st_size > 0
+    resolved = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
+    assert StageOneTrainConfig.model_validate(resolved).tracking.points == 4
+
+    # a run that has ended stays as it is, and is not begun again by mistake
+    before = state(tmp_path / "whole")
+    assert train(tmp_path / "whole") == whole
+    assert_same(state(tmp_path / "whole"), before)
+    assert "--resume is never" in refusal(tmp_path / "whole", "--resume", "never")
+    assert "clips per step" in refusal(tmp_path / "whole", "optim.batch=3")
+    # another run may start from its state
+    more = train(tmp_path / "more", "--resume", str(checkpoints(tmp_path / "whole")[-1]), "optim.steps=5")
+    assert [row["step"] for row in more] == [5]
 
 
-def config(**more) -> StageOneTrainConfig:
-    stages = [{"until": 0.5, "views": 2, "frames": 3, "batch": 4}]
-    return StageOneTrainConfig(optim=OptimConfig(steps=6, batch=1, lr=1e-3), curriculum=stages, **more)  # type: ignore[arg-type]
+def test_without_tracking_losses_no_tracks_are_looked_at(tmp_path):
+    found = train(tmp_path, "tracking.lambda_corr=0", "tracking.lambda_pos=0", "optim.steps=1", "sheet_clips=0")
+    assert found[0]["loss"] == found[0]["diff"] and not {"corr", "pos", "grad_corr"} & found[0].keys()
 
 
-def test_the_curriculum_uses_every_clip_once():
-    c = config()
-    assert [stage_at(s, c).batch for s in range(6)] == [4, 4, 4, 1, 1, 1]
-    alone = [i for indices in step_indices(0, c, 0, 1) for i in indices]
-    assert alone == list(range(15))
-    shared = [i for rank in (0, 1) for indices in step_indices(0, c, rank, 2) for i in indices]
-    assert sorted(shared) == list(range(30))
-    assert list(step_indices(2, c, 0, 1)) == list(step_indices(0, c, 0, 1))[2:]
-
-
-def test_draws_keep_pictures_flow_and_cameras_together():
-    clip = {
-        "rgba": torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(2, 4, 5, 4, 8, 8),
-        "flow": torch.arange(4.0).view(1, 4, 1, 1, 1, 1).expand(2, 4, 5, 2, 4, 4),
-        "cameras": torch.arange(4.0).view(1, 4, 1).expand(2, 4, 16),
-        "caption": ["a", "b"],
-    }
-    turned = set()
-    for seed in range(20):
-        g = torch.Generator().manual_seed(seed)
-        found = draw(clip, stage_at(0, config()), config(text_dropout=0.5), g)
-        assert found["rgba"].shape[:3] == (2, 2, 3) and found["cameras"].shape == (2, 2, 16)
-        views, cameras = found["rgba"][0, :, 0, 0, 0, 0], found["cameras"][0, :, 0]
-        assert torch.equal(found["flow"][0, :, 0, 0, 0, 0], views)
-        turn = (cameras - views) % 4
-        assert (turn == turn[0]).all()  # one turn for all views
-        turned.add(int(turn[0]))
-        assert set(found["captions"]) <= {"a", "b", ""}
-    assert len(turned) > 1
+def test_epochs_and_a_network_that_recomputes(tmp_path):
+    one = ("optim.steps=null", "optim.epochs=2", "data.clips=3", "optim.batch=2", "sheet_clips=0")
+    plain = train(tmp_path / "plain", *one)
+    assert len(plain) == 3  # two epochs of three clips by two
+    again = train(tmp_path / "again", *one, "optim.gradient_checkpointing=true")
+    for a, b in zip(plain, again):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert rows(tmp_path / "again") == again
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
-    [(["optim.lr"], "has no '='"), (["optim.lr=-1"], "optim.lr"), (["no_such=1"], "no_such")],
+    [
+        (["optim.lr"], "has no '='"),
+        (["optim.lr=-1"], "optim.lr"),
+        (["no_such=1"], "no_such"),
+        (["optim.epochs=2"], "exactly one of steps and epochs"),
+        (["optim.steps=null"], "exactly one of steps and epochs"),
+    ],
 )
 def test_bad_settings_are_named(overrides, words):
     with pytest.raises(InputError, match=words):
-        load_config(StageOneTrainConfig, CONFIG, overrides)
+        load_config(StageOneTrainConfig, SMOKE, overrides)
 
 
 def test_warm_up_and_cosine():
