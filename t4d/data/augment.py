@@ -36,15 +36,8 @@ def swollen(rig: Rig, rng: np.random.Generator, amount: float) -> Rig:
         amount: Largest relative change, 0..0.5.
     """
     rest = rig.rest_vertices()
-    count = int(rig.joints.max()) + 1
-    joint, weight = rig.joints.ravel(), rig.weights.ravel().astype(np.float64)
-    total = np.maximum(np.bincount(joint, weight, count), 1e-9)
-    stored, seen = (
-        np.stack([np.bincount(joint, weight * np.repeat(v[:, k], 4), count) for k in range(3)], 1) / total[:, None]
-        for v in (rig.vertices, rest)
-    )
-    size = np.ptp(rest, axis=0).max() + 1e-9
-    at = np.concatenate([np.abs(seen[:, :1]), seen[:, 1:]], 1) / size
+    stored, seen = (np.nan_to_num(rig.joint_middles(v)) for v in (rig.vertices, rest))
+    at = np.concatenate([np.abs(seen[:, :1]), seen[:, 1:]], 1) / (np.ptp(rest, axis=0).max() + 1e-9)
     factor = 1 + amount * np.sin(at @ rng.normal(0, 4, 3) + rng.uniform(0, 2 * np.pi))
     middle = stored[rig.joints]  # [Nv, 4, 3]
     moved = middle + factor[rig.joints][..., None] * (rig.vertices[:, None] - middle)

@@ -51,36 +51,44 @@ def rig_motion(
         speed: Factor on the motion's tempo.
     """
     packed = pack.clips[clip]
-    posed = pack.rig.skin(packed.at(frame_times(packed.duration, frames, 0.0 if from_rest else start, speed)))
+    matrices = packed.at(frame_times(packed.duration, frames, 0.0 if from_rest else start, speed))
     if from_rest:
-        rest = pack.rig.rest_vertices()
-        # Skinning is linear in the joint matrices, so blending vertices blends matrices and keeps limbs attached.
-        mix = ease(frames).astype(np.float32)[:, None, None]
-        posed = rest + mix * (posed - root_translation(posed, rest)[:, None] - rest)
-    return Motion(pack.rig, posed, pack.source, verb, packed.name, from_rest)
+        rest = np.eye(3, 4, dtype=np.float32) if pack.rig.rest is None else pack.rig.rest
+        matrices[..., 3] -= root_translation(pack.rig, matrices)[:, None]
+        matrices = rest + ease(frames).astype(np.float32)[:, None, None, None] * (matrices - rest)
+    return Motion(pack.rig, pack.rig.skin(matrices), pack.source, verb, packed.name, from_rest)
 
 
-def root_translation(posed: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """How far a motion carries the whole object away from where it rests.
+def root_translation(rig: Rig, matrices: np.ndarray) -> np.ndarray:
+    """How far a motion carries a rig away from where it rests.
 
-    Users' objects stand in their rest pose, but clips may play elsewhere or walk away. Over the ground this is the
-    straight line, in time, that fits the centroid's displacement best: a lunge or a sway about it stays. Upwards it is
-    the constant that sets the clip's lowest point on the ground the rest pose stands on: a jump stays a jump.
+    Users' objects stand in their rest pose, but clips may play elsewhere or walk away. Packs know no joint tree, so the
+    root is found by what it does: the joint whose surface moves most nearly along a straight line at constant speed
+    (the body of a walker, the base of a lever), and of several the one that moves least. Over the ground its line is
+    the root translation, so a lunge or a sway about it stays; upwards it is the smallest distance from the rest height
+    that the clip comes to, so jumping and sitting down stay as they are while a clip that plays in mid-air comes down.
 
     Args:
-        posed: [T, Nv, 3].
-        rest: [Nv, 3].
+        rig: The rig, with its rest pose.
+        matrices: [T, J, 3, 4] joint matrices of the motion.
 
     Returns:
-        [T, 3] displacement to subtract.
+        [T, 3] float32 displacement to subtract.
     """
-    frames = len(posed)
-    time = np.arange(frames, dtype=np.float64)
-    basis = np.stack([np.ones(frames), time], 1)
-    away = posed[..., :2].mean(1, dtype=np.float64) - rest[:, :2].mean(0, dtype=np.float64)
-    line = basis @ np.linalg.lstsq(basis, away, rcond=None)[0]
-    up = np.full((frames, 1), float(posed[..., 2].min()) - float(rest[:, 2].min()))
-    return np.concatenate([line, up], 1).astype(np.float32)
+    middle = rig.joint_middles()
+    used = np.flatnonzero(np.isfinite(middle).all(1))
+    point = np.concatenate([middle[used], np.ones((len(used), 1))], 1)
+    rest = np.eye(3, 4)[None] if rig.rest is None else rig.rest[used]
+    moved = np.einsum("tjik,jk->tji", matrices[:, used].astype(np.float64), point)
+    away = moved - (rest @ point[..., None])[..., 0]  # [T, J, 3]
+    basis = np.stack([np.ones(len(away)), np.arange(len(away))], 1)
+    flat = away[..., :2].reshape(len(away), -1)
+    line = (basis @ np.linalg.lstsq(basis, flat, rcond=None)[0]).reshape(*away.shape[:2], 2)
+    bend = np.linalg.norm(away[..., :2] - line, axis=-1).max(0)
+    root = int(np.argmin(bend + 0.1 * np.linalg.norm(line, axis=-1).max(0)))
+    height = away[:, root, 2]
+    up = np.full((len(away), 1), height[np.argmin(np.abs(height))])
+    return np.concatenate([line[:, root], up], 1).astype(np.float32)
 
 
 def procedural_motion(

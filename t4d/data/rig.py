@@ -64,6 +64,22 @@ class Rig:
         """[Nv, 3] float32 positions of the rest pose."""
         return self.vertices if self.rest is None else self.skin(self.rest[None])[0]
 
+    def joint_middles(self, vertices: np.ndarray | None = None) -> np.ndarray:
+        """Weighted middle of the surface that each joint moves.
+
+        Args:
+            vertices: [Nv, 3] positions to average; the stored ones where None.
+
+        Returns:
+            [J, 3] float64, J = 1 + the largest joint index; NaN for a joint that moves nothing.
+        """
+        positions = self.vertices if vertices is None else vertices
+        count = int(self.joints.max()) + 1
+        joint, weight = self.joints.ravel(), self.weights.ravel().astype(np.float64)
+        total = np.bincount(joint, weight, count)
+        sums = [np.bincount(joint, weight * np.repeat(positions[:, k], 4), count) for k in range(3)]
+        return np.stack(sums, 1) / np.where(total > 1e-6, total, np.nan)[:, None]
+
 
 def skin_reference(rig: Rig, matrices: np.ndarray) -> np.ndarray:
     """Slow twin of `Rig.skin`: the same blend written as one einsum."""

@@ -129,10 +129,9 @@ def test_from_rest_takes_the_root_translation_out(dog_pack):
     home = rig_motion(travelling(dog_pack, (0, 0, 0), (0, 0, 0), 0.0), 0, "run", 16, 0.3, True)
     away = rig_motion(travelling(dog_pack, (5, -3, 2), (0.2, 0.1, 0), 0.0), 0, "run", 16, 0.3, True)
     np.testing.assert_allclose(away.vertices[0], rest, atol=1e-5)
-    assert np.abs(away.vertices - home.vertices).max() < 0.06 * size
+    assert np.abs(away.vertices - home.vertices).max() < 0.15 * size  # the run bobs that much
     drift = away.vertices[:, :, :2].mean(1) - rest[:, :2].mean(0)
-    assert np.abs(drift).max() < 0.1 * size
-    assert abs(away.vertices[3:, :, 2].min() - rest[:, 2].min()) < 1e-3 * size
+    assert np.abs(drift).max() < 0.1 * size and np.abs(away.vertices[..., 2].mean(1) - rest[:, 2].mean()).max() < 0.25
     hop = rig_motion(travelling(dog_pack, (5, -3, 2), (0.2, 0.1, 0), 0.8), 0, "run", 16, 0.3, True)
     rise = hop.vertices[:, :, 2].min(1) - rest[:, 2].min()
     assert rise.max() > 0.6 and rise[0] == 0, "a jump stays a jump"
@@ -141,12 +140,25 @@ def test_from_rest_takes_the_root_translation_out(dog_pack):
     assert kept.vertices[0, :, 0].mean() - rest[:, 0].mean() > 4
 
 
+def test_what_stands_still_is_the_root(dog_pack):
+    """A lid that swings open must not push its chest away, however many of the vertices it has."""
+    rig = dog_pack.rig
+    head = (np.arange(18) >= 9)[None, :, None]  # half of the joints swing out and come to rest elsewhere
+    matrices = np.tile(np.eye(3, 4, dtype=np.float32), (8, 18, 1, 1))
+    path = np.stack([np.linspace(0, 1, 8) ** 2, np.zeros(8), np.zeros(8)], 1)[:, None]
+    matrices[..., 3] += head * path
+    np.testing.assert_allclose(root_translation(rig, matrices), 0, atol=1e-6)
+    matrices[..., 3] += np.array([3.0, 0, 1.0]) + np.arange(8)[:, None, None] * [0, 0.5, 0]
+    expected = np.array([3.0, 0, 1.0]) + np.arange(8)[:, None] * [0, 0.5, 0]
+    np.testing.assert_allclose(root_translation(rig, matrices), expected, atol=1e-5)
+
+
 def test_blend_is_over_three_frames(dog_pack):
     rest = dog_pack.rig.rest_vertices()
     pack = travelling(dog_pack, (0, 0, 0), (0, 0, 0), 0.0)
     motion = rig_motion(pack, 0, "run", 16, 0.0, True)
-    posed = pack.rig.skin(pack.clips[0].at(frame_times(2.0, 16, 0.0)))
-    posed = posed - root_translation(posed, rest)[:, None]
+    matrices = pack.clips[0].at(frame_times(2.0, 16, 0.0))
+    posed = pack.rig.skin(matrices) - root_translation(pack.rig, matrices)[:, None]
     np.testing.assert_allclose(motion.vertices[3:], posed[3:], atol=1e-5)
     for t, share in ((1, 7 / 27), (2, 20 / 27)):  # smoothstep of 1/3 and 2/3
         np.testing.assert_allclose(motion.vertices[t], rest + share * (posed[t] - rest), atol=1e-4)
