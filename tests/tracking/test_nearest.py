@@ -54,6 +54,15 @@ def test_upsampled_hard_match_finds_places_between_cells():
     assert (coarse[0, 0] - queries[0]).abs().max() > 0.5  # without it the query itself is off
 
 
+def test_the_radius_counts_in_cells_of_the_given_maps():
+    """Equal weights in a quarter disc of 4 cells = 16 px at the corner: its centroid is 4 r / (3 pi) off either side."""
+    maps = torch.ones(1, 1, 2, 9, 12)
+    maps[0, 0, 1] = 1e-3 * torch.arange(12)  # the query's column is the best, by next to nothing
+    queries = torch.tensor([[[0.5, 0.5]]])
+    found, _ = track_features(maps, queries, (36, 48), temperature=1.0, radius=4.0, upsample=(36, 48))
+    assert_close(found[0, 0, 0], torch.full((2,), 4 * 16 / (3 * torch.pi)), atol=0.4, rtol=0)
+
+
 def test_a_querys_result_does_not_depend_on_the_others_or_on_blocks(monkeypatch):
     g = torch.Generator().manual_seed(0)
     maps, queries = torch.randn(2, 5, 6, 4, 7, generator=g), torch.rand(2, 9, 2, generator=g) * 28
