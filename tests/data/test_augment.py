@@ -167,11 +167,11 @@ def test_blend_is_over_three_frames(dog_pack):
 def test_half_of_all_clips_start_from_rest():
     data = ClipDataset(None, procedural_fraction=1.0, side=16, views=1, frames=4)
     flags = []
-    for i in range(300):
+    for i in range(150):
         rng = np.random.default_rng([data.seed, i])
         motion = data._motion(rng, rng.spawn(1)[0])
         flags.append(motion.from_rest)
-    assert abs(np.mean(flags) - 0.5) < 0.09
+    assert abs(np.mean(flags) - 0.5) < 0.12
     always = ClipDataset(None, procedural_fraction=1.0, side=16, views=1, frames=4, rest_fraction=1.0)
     rng = np.random.default_rng([0, 5])
     motion = always._motion(rng, rng.spawn(1)[0])

@@ -50,6 +50,31 @@ def test_surfaces_face_outwards(plan):
     assert (totals[np.abs(totals) > 1e-9] > 0).all()
 
 
+def test_every_promised_verb_and_body_exists():
+    """Sensible bodies for each named motion; "stand still" is `idle`, a jelly is a jellyfish."""
+    promised = {
+        "walk": ("quadruped", "biped", "robot", "bird", "crawler", "dragon"),
+        "run": ("quadruped", "biped", "robot", "bird", "crawler"),
+        "jump": ("quadruped", "biped", "robot", "bird", "fish", "octopus", "vehicle", "toy"),
+        "fly": ("bird", "insect", "dragon", "aircraft"),
+        "swim": ("fish", "jellyfish", "octopus"),
+        "crawl": ("crawler", "snake", "biped", "robot"),
+        "wave": ("biped", "robot", "crawler", "octopus"),
+        "dance": ("biped", "robot", "plant", "insect"),
+        "nod": ("quadruped", "biped", "robot", "bird", "insect"),
+        "attack": ("quadruped", "biped", "robot", "snake", "fish", "dragon"),
+        "spin": ("quadruped", "biped", "vehicle", "plant", "jellyfish"),
+        "bounce": ("plant", "vehicle", "crawler"),
+        "fall": ("quadruped", "biped", "robot", "plant", "vehicle", "bird"),
+        "idle": ("quadruped", "biped", "robot", "bird", "fish", "snake", "plant"),
+    }
+    for verb, plans in promised.items():
+        for plan in plans:
+            for seed in range(3):
+                assert verb in generate(np.random.default_rng(seed), plan, detail=0.5).verbs, (plan, verb)
+    assert {"quadruped", "biped", "bird", "fish", "snake", "insect", "robot", "plant", "vehicle"} <= set(PLANS)
+
+
 def test_same_seed_same_object():
     a, b = (generate(np.random.default_rng(11)) for _ in range(2))
     assert a.rig.name == b.rig.name
@@ -77,3 +102,5 @@ def test_wave_shapes():
     np.testing.assert_allclose(Wave("j", X, 2, shape="pulse").value(p), [0, 0.5, 2, 0.5], atol=1e-12)
     np.testing.assert_allclose(Wave("j", X, 1, shape="hop").value(p), [0, np.sqrt(0.5), 1, np.sqrt(0.5)], atol=1e-12)
     np.testing.assert_allclose(Wave("j", X, 360, cycles=2, shape="ramp").value(p), 720 * p)
+    fall = Wave("j", X, 90, shape="fall").value(np.array([0.0, 0.1, 0.3, 0.5, 0.6, 0.7, 0.9, 1.0]))
+    np.testing.assert_allclose(fall, [0, 0, 22.5, 90, 90 * 0.92, 90, 90, 0], atol=1e-9)
