@@ -149,7 +149,10 @@ def tracking_terms(
 def correspondence_loss(
     maps: Tensor, xy_px: Tensor, visible: Tensor, chosen: Tensor, image_size: tuple[int, int], *, masked: bool = True
 ) -> Tensor:
-    """L_corr, Eq. 4, as the mean over the terms that count; 0 with a graph if none does. See :func:`tracking_terms`."""
+    """L_corr, Eq. 4, as the mean over the terms that count; 0 with a graph if none does. See :func:`tracking_terms`.
+
+    Features that are alike everywhere bring it to 0 too: what keeps them apart is L_pos and L_diff.
+    """
     terms = tracking_terms(maps, xy_px, visible, chosen, image_size, masked=masked, positions=False)
     return terms.corr_sum / terms.corr_count.clamp(min=1)
 

@@ -55,7 +55,7 @@ def test_upsampled_hard_match_finds_places_between_cells():
 
 
 def test_the_radius_counts_in_cells_of_the_given_maps():
-    """Equal weights in a quarter disc of 4 cells = 16 px at the corner: its centroid is 4 r / (3 pi) off either side."""
+    """Equal weights in a quarter disc of 4 cells = 16 px at the corner, centroid 4 r / (3 pi) off either side."""
     maps = torch.ones(1, 1, 2, 9, 12)
     maps[0, 0, 1] = 1e-3 * torch.arange(12)  # the query's column is the best, by next to nothing
     queries = torch.tensor([[[0.5, 0.5]]])

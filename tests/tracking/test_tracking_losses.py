@@ -267,6 +267,13 @@ def test_descending_the_losses_makes_features_trackable():
     assert history[-1][0] < 0.02 and history[-1][1] < 0.02
 
 
+def test_features_alike_everywhere_satisfy_l_corr_and_not_l_pos():
+    _, xy, visible, chosen = scene(torch.float32)
+    alike = torch.ones(B, V, T, C, ROWS, COLUMNS)
+    assert correspondence_loss(alike, xy, visible, chosen, IMAGE).abs() < 1e-6
+    assert position_loss(alike, xy, visible, chosen, IMAGE) > 1
+
+
 def test_wrong_shapes_are_refused():
     maps, xy, visible, chosen = scene()
     with pytest.raises(InputError, match="Maps are"):
