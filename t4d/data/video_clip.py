@@ -6,18 +6,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
+from t4d.data.cut_out import cut_out, plain_background
 from t4d.data.video_file import read_video
-from t4d.diffusion.segmenter import srgb_to_lab
 from t4d.errors import InputError
 
 GREY = 0.5
-LOW, HIGH = 4.0, 12.0  # CIE76: from LOW on a pixel may be object, from HIGH on it is
-PLAIN = 0.7  # least share of frame 0's border that shows the background
-# sRGB -> BT.709 luma and, for the same reason as in `cut_out`, a quarter of the chroma
-_SEEN = np.array([[0.2126, 0.7152, 0.0722], [-0.0287, -0.0963, 0.125], [0.125, -0.1135, -0.0115]], np.float32).T
 Sampling = Literal["uniform", "stride"]
 Background = Literal["auto", "alpha"] | tuple[int, int, int]
 
@@ -94,66 +89,6 @@ def read_views(
             raise InputError(f"{_name(path)} shows no object in frame {chosen[0]}; check the background's colour")
         views.append(np.concatenate([GREY + alpha * (paint - GREY), alpha], -1))
     return torch.from_numpy(np.stack(views)).permute(0, 1, 4, 2, 3).contiguous()
-
-
-def plain_background(picture: np.ndarray, expected: tuple[int, int, int] | None, name: str) -> np.ndarray:
-    """The one colour at a picture's border.
-
-    Args:
-        picture: [H, W, 3] sRGB in 0..1.
-        expected: sRGB 0..255 it must be; None: the border's median.
-        name: Of the video.
-
-    Returns:
-        [3] sRGB in 0..1.
-
-    Raises:
-        InputError: Too much of the border is of other colours.
-    """
-    border = np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
-    color = np.median(border, 0) if expected is None else np.asarray(expected, np.float32) / 255
-    share = float((np.linalg.norm(srgb_to_lab(border) - srgb_to_lab(color), axis=-1) < HIGH).mean())
-    if share < PLAIN:
-        rgb = tuple(int(x) for x in np.round(color * 255))
-        raise InputError(
-            f"only {share:.0%} of the border of {name}'s frame 0 is of the background's colour {rgb}; give the right "
-            "colour, or videos with alpha"
-        )
-    return color.astype(np.float32)
-
-
-def cut_out(picture: np.ndarray, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Separates an object from a plain background.
-
-    Pixels farther than `HIGH` from the background in CIE Lab are object, those farther than `LOW` that touch them too.
-    Along the silhouette a pixel mixes both colours; it is taken apart with the colour of the nearest pixel inside.
-    Unlike `t4d.diffusion.segmenter`, which judges generated pictures, nothing is linked to other frames and holes stay
-    open: a rendered background has no stains.
-
-    Args:
-        picture: [H, W, 3] sRGB in 0..1.
-        background: [3].
-
-    Returns:
-        The object's own colour [H, W, 3] (anything where it is not) and coverage [H, W], both float32 in 0..1.
-    """
-    distance = np.linalg.norm(srgb_to_lab(picture) - srgb_to_lab(background), axis=-1)
-    grown = ndimage.binary_propagation(distance > HIGH, mask=distance > LOW, structure=np.ones((3, 3)))
-    mask = np.asarray(grown, dtype=bool)
-    # two pixels deep: videos hold colour at half size, which bleeds across the silhouette
-    inside = np.asarray(ndimage.binary_erosion(mask, np.ones((5, 5)), border_value=1), dtype=bool)
-    alpha, paint = mask.astype(np.float32), picture.copy()
-    rim = mask & ~inside
-    if inside.any() and rim.any():
-        indices = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-        source = np.asarray(indices)[:, rim]
-        solid = picture[source[0], source[1]]
-        whole, part = (solid - background) @ _SEEN, (picture[rim] - background) @ _SEEN
-        share = (whole * part).sum(-1) / np.maximum((whole**2).sum(-1), 1e-6)
-        near = np.abs(source - np.argwhere(rim).T).max(0) <= 3  # thin parts have no inside of their own
-        alpha[rim] = np.where(near, np.clip(share, 0, 1), 1)
-        paint[rim] = np.where((near & (share < 0.95))[:, None], solid, picture[rim])
-    return paint, alpha
 
 
 def resized(rgba: Tensor, side: int | tuple[int, int], name: str) -> Tensor:

@@ -8,9 +8,12 @@ import pytest
 import torch
 from sample_items import centre, disc, write_disc_video
 
+from t4d.data.cut_out import cut_out, plain_background
 from t4d.data.mv_video import GOOD, INFO, MvVideoClips
-from t4d.data.video_clip import cut_out, frame_choice, plain_background, resized
+from t4d.data.video_clip import frame_choice, resized
+from t4d.data.video_file import read_video
 from t4d.errors import InputError
+from t4d.export.video import write_video
 from t4d.geometry.camera import network_camera, orbit_camera
 
 INFOS = {
@@ -189,6 +192,18 @@ def test_cut_out_recovers_coverage_and_colour(background):
     assert np.abs(found - alpha).mean() < 0.3 * np.abs(hard - alpha).mean()
     assert np.abs(found - alpha).max() < 0.12
     assert np.abs(paint[found > 0.1] - color).max() < 0.05  # a pixel covered by 95 % keeps its own colour
+
+
+@pytest.mark.parametrize("background", [(1.0, 1.0, 1.0), (0.5, 0.5, 0.5)])
+def test_cut_out_survives_a_codec(tmp_path, background):
+    """Thin and thick parts of strong and faint colours; 4:2:0 chroma leaves halos that are no object."""
+    color, leg = np.array((0.8, 0.2, 0.3)), np.array((0.75, 0.7, 0.2))
+    picture, alpha = disc(60, 44, 30, 96, 128, color, background)
+    picture[74:92, 50:53], alpha[74:92, 50:53] = leg, 1
+    path = write_video(tmp_path / "a.mp4", np.stack([picture] * 2).astype(np.float32), 8, crf=18)
+    found = cut_out(read_video(path)[0][1].astype(np.float32) / 255, np.asarray(background, np.float32))[1]
+    assert np.minimum(found, alpha).sum() / np.maximum(found, alpha).sum() > 0.97
+    assert found[80:90, 50:53].min() > 0.5 and found[:, :26].max() == found[:, 94:].max() == 0
 
 
 def test_thin_parts_are_kept():
