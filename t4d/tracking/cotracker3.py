@@ -19,8 +19,8 @@ LICENCE = "CoTracker3 is CC-BY-NC 4.0 (not for commercial use)"
 INSTALL = "pip install git+https://github.com/facebookresearch/co-tracker"
 HUB = "facebook/cotracker3"
 # The two published models are the same network but for the length of the time embedding stored with their weights.
-WINDOW = {"offline": 60, "online": 16}
 Mode = Literal["offline", "online"]
+WINDOW: dict[Mode, int] = {"offline": 60, "online": 16}
 
 
 class CoTracker3:
