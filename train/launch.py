@@ -10,17 +10,28 @@ import sys
 from pathlib import Path
 
 RANKS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # set: somebody starts all of them
-LAUNCHERS = ("launch", "accelerate-launch", "accelerate.commands.launch", "launch.py")
 
 
 def launcher_arguments(command: list[str]) -> list[str] | None:
     """What follows `accelerate launch` in a command line, however it was called; None if it is something else."""
-    if not any("accelerate" in Path(word).parts or "accelerate" in Path(word).name for word in command[:4]):
+    # an interpreter and its own flags may come first; what it runs is the first word that is no flag
+    place = next((i for i, word in enumerate(command) if (i or _program(word)) and not word.startswith("-")), None)
+    if place is None:
         return None
-    for i, word in enumerate(command[:4]):
-        if Path(word).name in LAUNCHERS:
-            return command[i + 1 :]
-    return None
+    program = _program(command[place])
+    if program == "launch":
+        return command[place + 1 :]
+    return command[place + 2 :] if program and command[place + 1 : place + 2] == ["launch"] else None
+
+
+def _program(word: str) -> str:
+    """ "launch" for accelerate's launcher, "accelerate" for the command that has it as a subcommand, else ""."""
+    if Path(word).name == "accelerate-launch" or word == "accelerate.commands.launch":
+        return "launch"
+    if word.endswith("accelerate/commands/launch.py"):
+        return "launch"
+    cli = ("accelerate", "accelerate_cli.py", "accelerate.commands.accelerate_cli")
+    return "accelerate" if Path(word).name in cli else ""
 
 
 def torchrun(arguments: list[str], script: list[str]) -> list[str]:

@@ -36,15 +36,6 @@ def train(out: Path, *more: str, start: tuple[str, ...] = PYTHON) -> list[dict]:
     return rows(out)
 
 
-def refusal(out: Path, *more: str) -> str:
-    """What the program says when it refuses; it must be a sentence and not a traceback."""
-    done = subprocess.run(
-        command(out, *more), cwd=REPO, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-3000:]
-    return done.stderr.strip().splitlines()[-1]
-
-
 def rows(out: Path) -> list[dict]:
     """The log's lines of steps, without what depends on the clock."""
     found = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

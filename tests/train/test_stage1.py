@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 import yaml
-from stage1_program import SMOKE, assert_same, checkpoints, refusal, rows, state, train
+from stage1_program import SMOKE, assert_same, checkpoints, rows, state, train
 
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
@@ -40,15 +40,10 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
     resolved = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
     assert StageOneTrainConfig.model_validate(resolved).tracking.points == 4
 
-    # a run that has ended stays as it is, and is not begun again by mistake
+    # a run that has ended stays as it is
     before = state(tmp_path / "whole")
     assert train(tmp_path / "whole") == whole
     assert_same(state(tmp_path / "whole"), before)
-    assert "--resume is never" in refusal(tmp_path / "whole", "--resume", "never")
-    assert "clips per step" in refusal(tmp_path / "whole", "optim.batch=3")
-    # another run may start from its state
-    more = train(tmp_path / "more", "--resume", str(checkpoints(tmp_path / "whole")[-1]), "optim.steps=5")
-    assert [row["step"] for row in more] == [5]
 
 
 def test_without_tracking_losses_no_tracks_are_looked_at(tmp_path):
