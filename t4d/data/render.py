@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t4d.data.raster import project_vertices, render_batch, visible_in
+from t4d.data.raster import render_batch
 from t4d.geometry.camera import Camera, stack
 
 NEAR = 0.05  # world units; every rig camera stands far outside the object
@@ -119,46 +119,3 @@ def render_clip(
     )
     kept = Samples(*samples) if keep_samples else None
     return ClipRender(rgba, flow, valid, kept, tracks, visible, query_valid)
-
-
-def tracks(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    face: np.ndarray,
-    bary: np.ndarray,
-    cameras: Sequence[Camera],
-    samples: Samples,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Exact tracks of surface points.
-
-    Args:
-        vertices: [T, Nv, 3] world.
-        faces: [F, 3].
-        face: [N] triangle of each point.
-        bary: [N, 3] barycentrics, rows sum to 1.
-        cameras: V cameras.
-        samples: Of the same clip and cameras (`render_clip(keep_samples=True)`): decides visibility.
-
-    Returns:
-        xy: [V, T, N, 2] float32 pixels, centres at .5; visible: [V, T, N] bool, inside the image and not hidden.
-    """
-    views, frames, count = len(cameras), len(vertices), len(face)
-    supersample = samples.depth.shape[2] // cameras[0].height
-    points = np.einsum("tnkc,nk->tnc", vertices[:, faces[face]], bary).astype(np.float32)  # [T, N, 3]
-    viewmats, Ks = (x.numpy() for x in stack(cameras))
-    xy = np.empty((views, frames, count, 2), np.float32)
-    visible = np.empty((views, frames, count), bool)
-    screen = np.empty((count, 3), np.float32)
-    for v in range(views):
-        for t in range(frames):
-            project_vertices(points[t], viewmats[v], Ks[v], supersample, screen)
-            xy[v, t] = screen[:, :2] / supersample
-            for n in range(count):
-                visible[v, t, n] = visible_in(
-                    samples.depth[v, t],
-                    samples.face[v, t],
-                    face[n],
-                    *screen[n],
-                    np.float32(TOLERANCE),  # pyright: ignore
-                )
-    return xy, visible

@@ -7,7 +7,7 @@ import torch
 from t4d.data.dataset import warp
 from t4d.data.procedural import generate
 from t4d.data.reference import render_clip_reference
-from t4d.data.render import render_clip, tracks
+from t4d.data.render import render_clip
 from t4d.data.rig import skin_reference
 from t4d.data.shade import clip_normals, shade_clip
 from t4d.geometry.camera import orbit_camera
@@ -123,30 +123,6 @@ def test_flow_warps_frame_0_to_frame_t():
     assert float(flow[3].abs().max()) * 60 > 3  # some point moves by three pixels
     assert error(moved) < 0.35 * error(rgba[:1, :3].expand(4, -1, -1, -1))
     assert error(moved) < 3e-3
-
-
-def test_tracks_project_and_see(moving):
-    """Positions agree with the camera, visibility with ray casting."""
-    visibility = pytest.importorskip("t4d.geometry.visibility")
-    body, _, vertices, srgb = moving
-    cameras = [c.resized(4 * W, 4 * H) for c in CAMERAS]
-    shown = render_clip(vertices, body.rig.faces, srgb, cameras, keep_samples=True)
-    assert shown.samples is not None
-    rng = np.random.default_rng(0)
-    face = rng.integers(0, len(body.rig.faces), 150)
-    bary = rng.dirichlet([1, 1, 1], 150)
-    xy, visible = tracks(vertices, body.rig.faces, face, bary, cameras, shown.samples)
-    assert xy.shape == (2, T, 150, 2) and visible.shape == (2, T, 150)
-    agree = []
-    for v, camera in enumerate(cameras):
-        for t in range(T):
-            points = (vertices[t][body.rig.faces[face]] * bary[..., None]).sum(1)
-            expected, _ = camera.project(torch.from_numpy(points))
-            np.testing.assert_allclose(xy[v, t], expected.numpy(), atol=2e-3)
-            cast = visibility.cast_visibility(vertices[t], body.rig.faces, points, camera.eye.numpy())
-            agree.append((np.asarray(cast) == visible[v, t]).mean())
-    assert 0.1 < visible.mean() < 0.9
-    assert np.mean(agree) > 0.945  # the z-buffer is generous by a sample at silhouettes
 
 
 def test_mask_agrees_with_ray_casting(moving):
