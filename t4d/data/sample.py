@@ -98,8 +98,10 @@ def decode_item(members: Mapping[str, bytes], source: str) -> dict[str, Any]:
         raise InputError(f"{source} says its shape is {facts['shape']}; write the shard again")
     names = [f"view_{k}.png" for k in range(views)]
     strips = [_pixels(_member(members, name, source), f"{source}.{name}", frames * height, width) for name in names]
-    pictures = torch.from_numpy(np.stack(strips)).view(views, frames, height, width, 4).permute(0, 1, 4, 2, 3)
-    item: dict[str, Any] = {"rgba": pictures.contiguous().float().div_(255)}
+    rgba = torch.empty(views, frames, 4, height, width)
+    for view, strip in zip(rgba, strips):
+        view.copy_(torch.from_numpy(strip).view(frames, height, width, 4).permute(0, 3, 1, 2))
+    item: dict[str, Any] = {"rgba": rgba.div_(255)}
     try:
         tensors = load(_unzipped(_member(members, _TENSORS, source)))
     except (OSError, EOFError, zlib.error, SafetensorError) as error:
