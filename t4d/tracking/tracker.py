@@ -37,7 +37,7 @@ class Tracker(Protocol):
                 queries inside the picture are.
 
         Returns:
-            Positions, finite in all frames (also where hidden), on the same device as `rgb`. Frame 0 is the query
+            Positions, finite in all frames (also where hidden), on the device of `queries`. Frame 0 is the query
             itself. A query that is not valid stays where it is and is never visible.
 
         Raises:
@@ -104,7 +104,7 @@ def starting(rgb: Tensor, queries: Tensor, mask: Tensor | None) -> Tensor:
     """Which queries lie in the picture and, with a mask, on the object in frame 0: [V, N] bool."""
     size = queries.new_tensor([rgb.shape[-1], rgb.shape[-2]])
     inside = ((queries >= 0) & (queries < size)).all(-1)
-    return inside if mask is None else inside & on_object(mask[:, 0, 0], queries)
+    return inside if mask is None else inside & on_object(mask[:, 0, 0].to(queries.device), queries)
 
 
 def inside_picture(xy: Tensor, height: int, width: int) -> Tensor:
