@@ -215,11 +215,13 @@ def load_checkpoints(
 ) -> MultiViewMotionUNet:
     """Fill the network from the four public checkpoints; nothing may be missing or left over.
 
+    A network whose parameters are on the meta device takes the files' tensors over instead of copying them.
+
     Raises:
         InputError: Naming the entries otherwise.
     """
     merged, _ = merge(network, base, motion, ip_adapter, delta)
-    load_strictly(network, merged, "the four public checkpoints")
+    load_strictly(network, merged, "the four public checkpoints", assign=network.conv_in.weight.is_meta)
     return network
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from t4d.diffusion.autoencoders.sd import SDAutoencoder
@@ -63,11 +64,15 @@ def load_public(
     vae, text, vocabulary, merges = (find_file(source, stock) for source in (VAE, TEXT, VOCABULARY, MERGES))
     picture = find_file(PICTURE, prompt)
 
-    network = load_checkpoints(MultiViewMotionUNet(), *(read_state(file) for file in files)).eval()
-    autoencoder = _fill(SDAutoencoder(), "vae", _modern_vae(read_state(vae)), vae)
-    text_encoder = _fill(CLIPSentenceEncoder(), "tower", _without_ids(read_state(text)), text)
+    # parameters are made without memory and take the files' tensors over: 2.4 billion numbers are held once
+    with init_empty_weights(include_buffers=False):
+        network, autoencoder = MultiViewMotionUNet(), SDAutoencoder()
+        text_encoder, image_encoder = CLIPSentenceEncoder(), CLIPPictureEncoder()
+    load_checkpoints(network, *(read_state(file) for file in files)).eval()
+    _fill(autoencoder, "vae", _modern_vae(read_state(vae)), vae)
+    _fill(text_encoder, "tower", _without_ids(read_state(text)), text)
     text_encoder.read_tokenizer(vocabulary, merges)
-    image_encoder = _fill(CLIPPictureEncoder(), "tower", _without_ids(read_state(picture)), picture)
+    _fill(image_encoder, "tower", _without_ids(read_state(picture)), picture)
     meta = {"guidance": 7.5, "views": 4, "frames": 16, "size": 256, "drop_image": True}
     return VideoModel(network, autoencoder, text_encoder, image_encoder, dict(PAPER_SCHEDULE), LABEL, meta)
 
@@ -77,12 +82,12 @@ def _folder_or_hub(place: str | Path | None) -> str | Path | None:
     return None if place is not None and Path(place).is_file() else place
 
 
-def _fill(part, attribute: str, state: dict[str, Tensor], source: Path):
+def _fill(part: nn.Module, attribute: str, state: dict[str, Tensor], source: Path) -> None:
     inner: nn.Module = getattr(part, attribute)
     wanted = inner.state_dict()
     prefixed = {name if name in wanted else name.split(".", 1)[-1]: value for name, value in state.items()}
-    load_strictly(inner, prefixed, str(source))
-    return part.eval()
+    load_strictly(inner, prefixed, str(source), assign=True)
+    part.eval()
 
 
 def _without_ids(state: dict[str, Tensor]) -> dict[str, Tensor]:

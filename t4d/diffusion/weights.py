@@ -113,13 +113,15 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str, *, assign: bool = False) -> None:
     """Load a state dict, naming every missing, unexpected or misshapen tensor if there is any.
 
     Args:
         module: Target.
         state: Tensors by name.
         source: What to call their origin in the message.
+        assign: Take the tensors themselves instead of copying them, for a module whose parameters are on the meta
+            device: nothing is then held twice. They become float32.
     """
     own = module.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -135,4 +137,6 @@ def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> N
                 f"The weights in {source} {label} {len(names)} tensors ({listed}) for this "
                 f"{type(module).__name__}; use weights and config of the same network."
             )
-    module.load_state_dict(state, strict=True)
+    if assign:
+        state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    module.load_state_dict(state, strict=True, assign=assign)
