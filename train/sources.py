@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from t4d.data.cache import CachedClips
 from t4d.data.dataset import ClipDataset
-from t4d.data.latents import WithLatents, autoencoder_digest
+from t4d.data.latents import WithLatents, autoencoder_digest, check_packed
 from t4d.data.shards import ShardClips
 from t4d.errors import InputError
 from train.config import DataConfig, StageOneTrainConfig
@@ -59,6 +59,8 @@ def clips(config: StageOneTrainConfig, autoencoder: nn.Module) -> tuple[Dataset,
     data, count = rendered_or_stored(config.data, config.seed)
     if config.latents is not None:
         data = WithLatents(data, config.latents, autoencoder_digest(autoencoder))
+    elif isinstance(data, ShardClips):
+        check_packed(data, autoencoder)
     if config.tracking.corruption.share > 0:
         data = CorruptedTracks(data, config.tracking.corruption, config.seed)
     return data, count

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from t4d.data.sample import quantised
+from t4d.data.shards import ShardClips
 from t4d.errors import InputError
 
 INDEX = "index.json"
@@ -154,6 +155,16 @@ def encode_clips(
         store.save(key, encode(item))
         made += 1
     return made, there
+
+
+def check_packed(data: ShardClips, autoencoder: nn.Module) -> None:
+    """Refuses shards whose clips hold latents of another autoencoder, or of one that their index does not name.
+
+    Raises:
+        InputError: They do.
+    """
+    if "latents" in data[0]:
+        require_digest(data.made.get("latents", "unknown"), autoencoder_digest(autoencoder), str(data.folder))
 
 
 def require_digest(found: object, wanted: str, source: str) -> None:

@@ -11,9 +11,9 @@ from t4d.data.latents import (
     LatentStore,
     WithLatents,
     autoencoder_digest,
+    check_packed,
     encode_clips,
     pictures_digest,
-    require_digest,
 )
 from t4d.data.shard_writer import write_shards
 from t4d.data.shards import ShardClips
@@ -80,7 +80,14 @@ def test_store_and_join(autoencoder, tmp_path):
     write_shards(WithLatents(data, tmp_path / "latents", digest), tmp_path / "full", made={"latents": digest})
     full = ShardClips(tmp_path / "full")
     assert torch.equal(full[2]["latents"], store.load(pictures_digest(full[2]["rgba"]), "x"))
-    require_digest(full.made["latents"], digest, "x")
+    check_packed(full, autoencoder)
+    check_packed(ShardClips(tmp_path / "shards"), autoencoder)  # has none: nothing to refuse
+    other = ReferenceAutoencoder(widths=(8, 8, 8))
+    with pytest.raises(InputError, match=f"full are of autoencoder {digest[:12]}"):
+        check_packed(full, other)
+    (tmp_path / "full" / "index.json").unlink()
+    with pytest.raises(InputError, match="full are of autoencoder unknown"):
+        check_packed(ShardClips(tmp_path / "full"), autoencoder)
 
 
 def test_wrong_latents_are_refused(tmp_path):
