@@ -1,7 +1,7 @@
 """Curves of a run in TensorBoard and trackio, through accelerate's trackers; both write below the run folder."""
 
-import importlib.util
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def check_trackers(config: RunConfig) -> list[Any]:
         InputError: One is not installed; accelerate would leave it out with a line in its log.
     """
     for name in config.trackers:
-        if importlib.util.find_spec(name) is None:
+        if find_spec(name) is None:
             raise InputError(
                 f"The tracker {name} is not installed; pip install -r requirements-train.txt, or set trackers=[]."
             )
