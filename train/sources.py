@@ -26,6 +26,12 @@ def rendered_or_stored(config: DataConfig, seed: int) -> tuple[Dataset, int | No
     elif config.shards is not None:
         stored = ShardClips(config.shards)
     if stored is not None:
+        views, frames = stored[0]["rgba"].shape[:2]
+        if views < config.views or frames < config.frames:
+            raise InputError(
+                f"The clips in {config.cache or config.shards} have {views} views of {frames} frames; data.views="
+                f"{config.views} and data.frames={config.frames} need more: make others or set these to what there is."
+            )
         return stored, min(config.clips or len(stored), len(stored))
     rendered = ClipDataset(
         config.rigs,
