@@ -64,7 +64,7 @@ def write_shards(
     notes = json.loads(json.dumps({**made, "count": count, "per_shard": per_shard}))
     folder.mkdir(parents=True, exist_ok=True)
     index = read_index(folder)
-    if index["made"] not in ({}, notes) or (not index["shards"] and any(folder.glob("*.tar"))):
+    if index["made"] != notes and (index["made"] or any(folder.glob("*.tar"))):
         raise InputError(f"{folder} holds shards made in another way ({index['made']}); give an empty folder")
     index["made"] = notes
     here = {s["file"]: s for s in index["shards"]}
@@ -75,6 +75,14 @@ def write_shards(
         if name not in done:
             jobs.append((folder / name, first, min(first + per_shard, count)))
 
+    def save() -> None:
+        index["shards"] = [here[name] for name in sorted(here)]
+        part = folder / f"{INDEX}.part"
+        part.write_text(json.dumps({**index, "version": INDEX_VERSION}))
+        part.replace(folder / INDEX)
+
+    save()  # first: a job killed between its first shard and the index must know the shard for its own
+
     def keep(entry: dict[str, Any]) -> None:
         kinds = {json.dumps(s["kind"]) for s in [*here.values(), entry] if s["clips"]}
         if len(kinds) > 1:
@@ -82,10 +90,7 @@ def write_shards(
                 f"the clips of {entry['file']} differ from earlier ones in kind: {' against '.join(kinds)}"
             )
         here[entry["file"]] = entry
-        index["shards"] = [here[name] for name in sorted(here)]
-        part = folder / f"{INDEX}.part"
-        part.write_text(json.dumps({**index, "version": INDEX_VERSION}))
-        part.replace(folder / INDEX)
+        save()
         for i, reason in entry["skipped"]:
             said(f"left out clip {i}: {reason}")
         said(f"{entry['file']}: {len(entry['clips'])} clips, {entry['bytes'] / 1e6:.1f} MB")

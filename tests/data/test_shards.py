@@ -117,6 +117,18 @@ def test_a_stopped_job_goes_on(tmp_path):
         assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes()
 
 
+def test_a_job_killed_before_the_index_goes_on(folder):
+    """Killed after a shard got its name and before the index knew of it."""
+    whole = {p.name: p.read_bytes() for p in folder.iterdir()}
+    index = json.loads(whole["index.json"])
+    for left in (index["shards"][:1], []):
+        (folder / "index.json").write_text(json.dumps({**index, "shards": left}))
+        data = Items(7, bad=(3,))
+        write_shards(data, folder, made={"from": "test"}, per_shard=3)
+        assert data.asked == list(range(3 * len(left), 7))
+        assert {p.name: p.read_bytes() for p in folder.iterdir()} == whole
+
+
 def test_worker_processes_write_the_same_bytes(tmp_path):
     lines: list[str] = []
     write_shards(Items(5, bad=(3,)), tmp_path / "a", made={}, per_shard=2, workers=2, said=lines.append)
