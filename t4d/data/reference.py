@@ -53,7 +53,7 @@ def render_clip_reference(
             ).sum(-2)
             z0 = at[..., 2]
             x0, y0 = at[..., 0] / np.where(hit, z0, 1), at[..., 1] / np.where(hit, z0, 1)
-            seen = hit & _visible(*first, face, x0, y0, z0)
+            seen = hit & _visible(None, faces, *first, face, x0, y0, z0)
             move = np.stack([(x0 - x) * 2 / width, (y0 - y) * 2 / height, np.ones_like(x)], -1) * hit[..., None]
             cells = _cells(np.concatenate([move, seen[..., None]], -1), flow_cell * supersample).sum(2)
             count = cells[..., 2]
@@ -65,7 +65,9 @@ def render_clip_reference(
             px, py, pz = _screen(points, camera, supersample).T
             inside = (px >= 0) & (px <= width) & (py >= 0) & (py <= height)
             xy[v, t, on] = np.stack([px, py], -1) / supersample
-            seen_points[v, t, on] = inside & _visible(depth, face, point_face, px, py, pz) if t else True
+            seen_points[v, t, on] = (
+                inside & _visible(screens[t], faces, depth, face, point_face, px, py, pz) if t else True
+            )
     depth, face, bary = (np.stack([k[i] for k in kept]).reshape(views, frames, *kept[0][i].shape) for i in range(3))
 
     def shaped(items: list[np.ndarray]) -> np.ndarray:
@@ -104,8 +106,11 @@ def _nearest(screen: np.ndarray, faces: np.ndarray, x: np.ndarray, y: np.ndarray
     return best, face, bary
 
 
-def _visible(depth0: np.ndarray, face0: np.ndarray, face: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray):
-    """Whether one of the four samples around (x, y) of frame 0 shows the same triangle or lies at depth z."""
+def _visible(screen: np.ndarray | None, faces: np.ndarray, depth0, face0, face, x, y, z) -> np.ndarray:
+    """Whether one of the four samples around (x, y) shows the same triangle or lies at depth z.
+
+    With `screen` (tracked points): or shows a triangle that lies no nearer, there or carried on to (x, y).
+    """
     height, width = depth0.shape
     seen = np.zeros(x.shape, bool)
     left, top = np.floor(x - 0.5).astype(int), np.floor(y - 0.5).astype(int)
@@ -115,9 +120,21 @@ def _visible(depth0: np.ndarray, face0: np.ndarray, face: np.ndarray, x: np.ndar
             row, column = np.clip(top + dy, 0, height - 1), np.clip(left + dx, 0, width - 1)
             there = face0[row, column]
             with np.errstate(invalid="ignore"):
-                near = np.abs(depth0[row, column] - z) < TOLERANCE
-            seen |= inside & (there >= 0) & ((there == face) | near)
+                free = np.abs(depth0[row, column] - z) < TOLERANCE
+            if screen is not None:
+                free = _unhidden(screen[faces[np.maximum(there, 0)]], depth0[row, column], x, y, z)
+            seen |= inside & (there >= 0) & ((there == face) | free)
     return seen
+
+
+def _unhidden(corners: np.ndarray, front: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Whether triangles [..., 3, 3] do not lie nearer than z at (x, y), their planes carried on."""
+    inverse = np.concatenate([corners[..., :2], 1 / corners[..., 2:]], -1)  # linear in the picture
+    a, b, c = np.moveaxis(inverse, -2, 0)
+    n = np.cross(a - c, b - c)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        plane = c[..., 2] - ((x - c[..., 0]) * n[..., 0] + (y - c[..., 1]) * n[..., 1]) / n[..., 2]
+    return (front > z - TOLERANCE) | (plane * (z - TOLERANCE) < 1)
 
 
 def _cells(picture: np.ndarray, size: int) -> np.ndarray:

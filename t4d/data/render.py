@@ -108,14 +108,10 @@ def render_clip(
         np.float32(NEAR),
         np.float32(TOLERANCE),
         flow_cell,
-        rgba,
-        flow,
-        valid,
+        (rgba, flow, valid),
         samples,
         grid,
-        tracks,
-        visible,
-        query_valid,
+        (tracks, visible, query_valid),
     )
     kept = Samples(*samples) if keep_samples else None
     return ClipRender(rgba, flow, valid, kept, tracks, visible, query_valid)
