@@ -46,15 +46,16 @@ def test_scores_by_hand():
 def test_intervals_by_size_and_tracker():
     rows = [
         {"rig": rig, "seed": seed, "side": 64, "tracker": name, "wrong": math.nan if rig == "b" and seed else 0.1}
-        | dict.fromkeys(("delta_avg", "aj", "oa", "kept", "cpu_s"), value + seed)
+        | dict.fromkeys(("delta_avg", "aj", "oa", "kept", "cpu_s"), (value + seed) * (2 if name == "flow" else 1))
         for rig, value in (("a", 1.0), ("b", 3.0))
         for seed in (0, 1)
         for name in ("flow", "static")
     ]
     summary = summarise(rows)
-    assert list(summary) == ["64 flow", "64 static"]
-    interval = summary["64 flow"]["aj"]
-    assert interval.mean == 2.5 and interval.low == 1 and interval.high == 4
+    assert list(summary) == ["64 flow", "64 flow - static", "64 static"]
+    still = summary["64 static"]["aj"]
+    assert still.mean == 2.5 and still.low == 1 and still.high == 4
+    assert summary["64 flow - static"]["aj"] == still  # flow was made twice as good, clip by clip
     assert summary["64 flow"]["wrong"].mean == 0.1  # rig b has no value for seed 1 and is left out
 
 
