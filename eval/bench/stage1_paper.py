@@ -92,7 +92,7 @@ def step(
     It follows train/stage1.py with one process and one micro-step.
     """
     o = config.optim
-    optimiser = torch.optim.AdamW(objective.trained.values(), lr=o.lr, weight_decay=o.weight_decay)
+    optimiser = torch.optim.AdamW(trained_of(objective).values(), lr=o.lr, weight_decay=o.weight_decay)
     with torch.autocast(device.type, torch.bfloat16):
         batch = noised(drawn, model.autoencoder, objective.alphas_cumprod, config, device)
     yield "encode"
@@ -148,7 +148,6 @@ def fake_step(config: StageOneTrainConfig) -> Iterator[tuple[VideoModel, Objecti
     with FakeTensorMode(allow_non_fake_inputs=True), mock.patch("train.objective.sdpa_kernel", _nothing):
         without_numbers(objective)
         without_numbers(cast(nn.Module, model.autoencoder))
-        objective.trained = {n: p for n, p in objective.named_parameters() if p.requires_grad}
         yield model, objective, step(objective, model, config, drawn, torch.device("cpu"))
 
 
@@ -167,8 +166,8 @@ def count_bytes(config: StageOneTrainConfig) -> dict[str, Any]:
         for name in parts:
             found[name] = {"held_gib": round(live.now / GIB, 3), "peak_gib": round(live.peak / GIB, 3)}
             live.restart()
-        gradients = [p.grad for p in objective.trained.values() if p.grad is not None]
-    assert len(gradients) == len(objective.trained)
+        gradients = [p.grad for p in trained_of(objective).values() if p.grad is not None]
+    assert len(gradients) == len(trained_of(objective))
     return {
         "networks_gib": {name: round(size / GIB, 3) for name, size in sizes.items()},
         "gradients_gib": round(sum(g.numel() * g.element_size() for g in gradients) / GIB, 3),
@@ -215,9 +214,14 @@ def _nothing(*_: object) -> nullcontext:
     return nullcontext()
 
 
+def trained_of(objective: Objective) -> dict[str, nn.Parameter]:
+    """Trained parameters as they are now: making them fake replaces them."""
+    return {name: value for name, value in objective.named_parameters() if value.requires_grad}
+
+
 def trained(objective: Objective) -> dict[str, Any]:
     """What the program's own rule for `trainable` leaves to train."""
-    sizes = {name: value.numel() for name, value in objective.trained.items()}
+    sizes = {name: value.numel() for name, value in trained_of(objective).items()}
     return {"tensors": len(sizes), "millions": round(sum(sizes.values()) / 1e6, 1)}
 
 
@@ -246,7 +250,7 @@ def measure(config: StageOneTrainConfig, steps: int) -> dict[str, Any]:
             rows.setdefault(name, []).append({key: round(value, 4) for key, value in row.items()})
             torch.cuda.reset_peak_memory_stats()
             since = time.perf_counter()
-        for parameter in objective.trained.values():
+        for parameter in trained_of(objective).values():
             assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all())
             parameter.grad = None
     last = {name: values[-1] for name, values in rows.items()}
