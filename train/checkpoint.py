@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from t4d.errors import InputError
 from train.runs import Ema
@@ -49,8 +50,8 @@ class Checkpoints:
         self.optimiser, self.keep, self.identity = optimiser, keep, identity or {}
         self.step = 0  # that the latest checkpoint holds; none is needed of the start
         self.sharded = accelerator.distributed_type in SHARDED
-        if self.sharded:
-            accelerator.register_for_checkpointing(ema)
+        if self.sharded and getattr(accelerator.state.deepspeed_plugin, "zero_stage", 0) == 3:
+            raise InputError("ZeRO stage 3 leaves no process with parameters to average; use stage 2, or FSDP.")
 
     def complete(self) -> list[Path]:
         """Checkpoints, oldest first."""
@@ -69,6 +70,7 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
         if self.sharded:
             self.accelerator.save_state(str(part))
+            save_file(self._own_averages(), part / self._averages_file())
         elif main:
             trained = {n: p.detach().contiguous() for n, p in self.module.named_parameters() if p.requires_grad}
             save_file(trained, part / "weights.safetensors")
@@ -90,6 +92,12 @@ class Checkpoints:
         for old in self.folder.glob("step_*"):
             if old not in whole[-self.keep :]:
                 _delete(old)
+
+    def _averages_file(self) -> str:
+        return f"ema_{self.accelerator.process_index}.safetensors"
+
+    def _own_averages(self) -> dict[str, torch.Tensor]:
+        return {name: _local(value).contiguous() for name, value in self.ema.average.items()}
 
     def resume(self, which: str) -> int:
         """Restores a checkpoint.
@@ -131,6 +139,11 @@ class Checkpoints:
                 )
         if self.sharded:
             self.accelerator.load_state(str(place))
+            averages = self._averages_file()
+            if len(list(place.glob("ema_*.safetensors"))) != self.accelerator.num_processes:
+                raise InputError(f"{place} was split over another number of processes; resume with that number.")
+            for name, value in load_file(place / averages).items():
+                _local(self.ema.average[name]).copy_(value)
         else:
             own = dict(self.module.named_parameters())
             weights, average = load_file(place / "weights.safetensors"), load_file(place / "ema.safetensors")
@@ -147,6 +160,11 @@ class Checkpoints:
                 self.accelerator.scaler.load_state_dict(stored["scaler"])
         self.step = int(state["step"]) if place in found else 0
         return int(state["step"])
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a split tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def replace_folder(new: Path, place: Path) -> None:

@@ -72,7 +72,6 @@ class Objective(nn.Module):
 
     Attributes:
         tapped: Features of the latest pass that the tracking losses read, [B * V * T, C, h, w], with their graph.
-        trained: Trained parameters by name.
     """
 
     def __init__(self, model: VideoModel, config: StageOneTrainConfig):
@@ -86,7 +85,12 @@ class Objective(nn.Module):
         self.tapped: Tensor | None = None
         self.register_buffer("alphas_cumprod", model.alphas_cumprod, persistent=False)
         self.alphas_cumprod: Tensor
-        self.trained = freeze(self, config.trainable)
+        freeze(self, config.trainable)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Trained parameters by name, as they are now: splitting them over processes replaces them."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def forward(self, batch: Noised) -> dict[str, Tensor]:
         """Sums over the batch, float32 scalars.

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,40 +38,37 @@ def generator(*key: int) -> torch.Generator:
 
 
 class Ema:
-    """Exponential moving average of a module's parameters, warmed up so that early steps do not linger."""
+    """Exponential moving average of a module's parameters, in float32, warmed up so that early steps do not linger."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
-        self.average = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
+        self.average = {n: p.detach().float().clone() for n, p in module.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """After optimiser step `step` (0-based)."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         now = dict(module.named_parameters())
-        torch._foreach_lerp_(list(self.average.values()), [now[n].detach() for n in self.average], weight)
+        torch._foreach_lerp_(list(self.average.values()), [now[n].detach().float() for n in self.average], weight)
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's state dict with averaged parameters."""
         return {**module.state_dict(), **self.average}
 
-    @torch.no_grad()
-    def swap(self, module: nn.Module) -> None:
-        """Exchanges parameters and averages in place; a second call undoes it."""
-        now = dict(module.named_parameters())
-        for name, average in self.average.items():
-            kept = average.clone()
-            average.copy_(now[name].detach())
-            now[name].copy_(kept)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averages, for accelerate's checkpoints."""
-        return self.average
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Takes averages over."""
-        for name, average in self.average.items():
-            average.copy_(state[name])
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Within it the module has the averages as parameters."""
+        own = {n: p for n, p in module.named_parameters() if n in self.average}
+        with torch.no_grad():
+            kept = {n: p.detach().clone() for n, p in own.items()}
+            for name, parameter in own.items():
+                parameter.copy_(self.average[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in own.items():
+                    parameter.copy_(kept[name])
 
 
 class RunLog:

@@ -35,8 +35,9 @@ def main() -> None:
         rows = [json.loads(line) for line in lines]
         for row in rows:
             if "config" in row:
-                row["config"]["data"].update(rigs="rigs_cc0", cache=None)
-                row["config"].pop("autoencoder", None)
+                row["config"]["data"].update(rigs="rigs_cc0", cache=None, shards=None)
+                for name in ("autoencoder", "out", "latents"):
+                    row["config"].pop(name, None)
         (logs / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for config in ("mini.yaml", "mini_autoencoder.yaml"):
         shutil.copyfile(Path(__file__).parent / "configs" / config, logs / config)

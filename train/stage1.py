@@ -10,7 +10,6 @@ one process and for several.
 
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,11 +25,10 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from t4d.diffusion.schedule import FirstFrameNoise
 from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.errors import InputError
 from t4d.tracking.losses import track_counts
-from train.checkpoint import Checkpoints, replace_folder
+from train.checkpoint import Checkpoints
 from train.config import StageOneTrainConfig, arguments, load_config
 from train.curves import check_trackers, start_curves
 from train.draws import Drawn, draw, noised
@@ -40,7 +38,7 @@ from train.networks import build
 from train.objective import Objective
 from train.order import Order, micro_batches, positions, stage_at, with_steps
 from train.runs import Ema, Every, RunLog, agreed, batches
-from train.sheets import write_sheet
+from train.shipping import Shipping
 from train.sources import clips
 
 
@@ -84,7 +82,6 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
     if config.optim.gradient_checkpointing:
         cast(MultiViewMotionUNet, model.unet).enable_gradient_checkpointing()
     objective = Objective(model, config)
-    trained = list(objective.trained.values())
     frozen = cast(nn.Module, model.autoencoder).to(accelerator.device).requires_grad_(False)
 
     # data
@@ -94,8 +91,10 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
     assert o.steps is not None
 
     # optimiser, averages, and where an earlier part of the run has come to
-    optimiser = torch.optim.AdamW(trained, lr=o.lr, weight_decay=o.weight_decay)
+    shipping = Shipping(out, accelerator, model, fork, config)
+    optimiser = torch.optim.AdamW(objective.trained.values(), lr=o.lr, weight_decay=o.weight_decay)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
+    trained = list(objective.trained.values())
     ema = Ema(objective, o.ema)
     identity = {"seed": config.seed, "clips": count, "clips per step": o.batch * world * o.accumulate}
     identity |= {"base": model.sha256} if config.trainable else {}
@@ -104,24 +103,6 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
     facts = {"processes": world, "parameters": sum(p.numel() for p in trained), "trained_tensors": len(trained)}
     log = RunLog(out, "stage1", config, start, facts, accelerator.is_main_process)
     start_curves(accelerator, config, out, start)
-
-    def ship(step: int, sheet: bool) -> None:
-        """A checkpoint, and the averaged weights as a model or a fork."""
-        checkpoints.save(step)
-        if accelerator.is_main_process:
-            ema.swap(objective)
-            model.meta.update(steps=step, seed=config.seed, shared_noise=config.shared_noise)
-            if config.first_frame_noise:
-                model.meta["first_frame_noise"] = asdict(FirstFrameNoise())
-            name, save = ("fork", fork.save) if fork else ("model", model.save)
-            save(out / f"{name}.part")
-            replace_folder(out / f"{name}.part", out / name)
-            if sheet:
-                objective.eval()
-                write_sheet(model, config, out / f"sheet_{step:06d}.png")
-                objective.train()
-            ema.swap(objective)
-        accelerator.wait_for_everyone()
 
     means, times = Means(accelerator.device), len(objective.alphas_cumprod)
     weights = {"diff": config.tracking.lambda_diff, "corr": config.tracking.lambda_corr}
@@ -168,13 +149,21 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
         means.step(loss=True, copy=True, diff=True, corr=corr_count > 0, pos=pos_count > 0)
         log.count(totals["diff"])
         if norms is not None:
-            values = {**means.take(accelerator), **norms.take(accelerator), "grad_norm": float(norm)}
+            values = {**means.take(accelerator), **norms.take(accelerator), **plain(grad_norm=norm)}
             accelerator.log(log.write(step, {**values, "lr": o.lr_at(step - 1)}), step=step)
         late, save, sheet = agreed(accelerator, (time.time() - began) / 60 > max_minutes, save_now(), sheet_now())
         if save or sheet or (config.save_steps and step % config.save_steps == 0):
-            ship(step, sheet)
-    ship(step, True)
+            checkpoints.save(step)
+            shipping.send(step, wrapped, objective, ema, sheet)
+    checkpoints.save(step)
+    shipping.send(step, wrapped, objective, ema, True)
     accelerator.end_training()
+
+
+def plain(**values: Any) -> dict[str, float]:
+    """Numbers of tensors, also of split ones; DeepSpeed tells no norm before its first own step."""
+    whole = {name: x.full_tensor() if hasattr(x, "full_tensor") else x for name, x in values.items() if x is not None}
+    return {name: float(x) for name, x in whole.items()}
 
 
 def term_counts(micro: list[Drawn], config: StageOneTrainConfig) -> Tensor:
