@@ -37,7 +37,8 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
     train(tmp_path / "parts", "--max-minutes", "0")
     parts = train(tmp_path / "parts")
     assert [row["loss"] for row in parts] == [row["loss"] for row in whole] and len(whole) == 3
-    a, b = (load_file(tmp_path / run / "checkpoints" / "step_00000003" / "weights.safetensors") for run in ("whole", "parts"))
+    last = "checkpoints/step_00000003/weights.safetensors"
+    a, b = (load_file(tmp_path / run / last) for run in ("whole", "parts"))
     assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
     assert load_module(ReferenceAutoencoder, tmp_path / "whole" / "autoencoder").config["widths"] == [8, 8, 8]
 
