@@ -15,20 +15,24 @@ from t4d.metrics.bootstrap import two_way_bootstrap
 COLUMNS = {"error": 2, "after_hidden_error": 2, "delta_avg": 4, "drift": 4, "distinct": 4, "relative_drift": 3,
            "diff@51": 4, "diff@501": 4}  # fmt: skip
 CONTROLS = ("static_error", "static_delta_avg", "cell_error", "cell_delta_avg")
+#: Name, rows, and the rows that are taken away: means over the rows of each side, seed by seed.
 DIFFERENCES = (
-    ("tracking losses", "masked_0", "no_track"),
-    ("10 % wrong, masked", "masked_10", "masked_0"),
-    ("30 % wrong, masked", "masked_30", "masked_0"),
-    ("10 % wrong, unmasked", "unmasked_10", "unmasked_0"),
-    ("30 % wrong, unmasked", "unmasked_30", "unmasked_0"),
-    ("no mask, exact", "unmasked_0", "masked_0"),
-    ("no mask, 10 % wrong", "unmasked_10", "masked_10"),
-    ("no mask, 30 % wrong", "unmasked_30", "masked_30"),
-    ("30 % wrong against no losses", "masked_30", "no_track"),
-    ("30 % wrong, no mask, against no losses", "unmasked_30", "no_track"),
-    ("30 % swapped", "swap_30", "masked_0"),
-    ("30 % drifting", "drift_30", "masked_0"),
-    ("30 % jumping", "jump_30", "masked_0"),
+    ("tracking losses", ("masked_0",), ("no_track",)),
+    ("10 % wrong, masked", ("masked_10",), ("masked_0",)),
+    ("30 % wrong, masked", ("masked_30",), ("masked_0",)),
+    ("10 % wrong, unmasked", ("unmasked_10",), ("unmasked_0",)),
+    ("30 % wrong, unmasked", ("unmasked_30",), ("unmasked_0",)),
+    # these two were added after three seeds were seen, for a narrower interval of the dose alone
+    ("10 % wrong, mean of both", ("masked_10", "unmasked_10"), ("masked_0", "unmasked_0")),
+    ("30 % wrong, mean of both", ("masked_30", "unmasked_30"), ("masked_0", "unmasked_0")),
+    ("no mask, exact", ("unmasked_0",), ("masked_0",)),
+    ("no mask, 10 % wrong", ("unmasked_10",), ("masked_10",)),
+    ("no mask, 30 % wrong", ("unmasked_30",), ("masked_30",)),
+    ("30 % wrong against no losses", ("masked_30",), ("no_track",)),
+    ("30 % wrong, no mask, against no losses", ("unmasked_30",), ("no_track",)),
+    ("30 % swapped", ("swap_30",), ("masked_0",)),
+    ("30 % drifting", ("drift_30",), ("masked_0",)),
+    ("30 % jumping", ("jump_30",), ("masked_0",)),
 )
 
 
@@ -62,11 +66,12 @@ def report(
     for row in rows:
         print(f"| {row} | " + " | ".join(f"{means[row][k]['mean']:.{d}f}" for k, d in COLUMNS.items()) + " |")
     print("\nControls: " + ", ".join(f"{key} {value:.3f}" for key, value in controls.items()))
-    differences: list[tuple[tuple[str, str, str], dict[str, dict[str, Any]]]] = [
-        (pair, {k: interval(table(lines, pair[1], k, seeds) - table(lines, pair[2], k, seeds)) for k in COLUMNS})
-        for pair in DIFFERENCES
-        if pair[1] in rows and pair[2] in rows
-    ]
+    tables = {(row, key): table(lines, row, key, seeds) for row in rows for key in COLUMNS}
+    differences: list[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], dict[str, dict[str, Any]]]] = []
+    for name, ups, downs in DIFFERENCES:
+        if {*ups, *downs} <= set(rows):
+            sides = {k: [np.mean([tables[row, k] for row in side], 0) for side in (ups, downs)] for k in COLUMNS}
+            differences.append(((name, ups, downs), {k: interval(up - down) for k, (up, down) in sides.items()}))
     print("\nPaired differences, 95 % t intervals over seeds; * leaves out zero; + so does the bootstrap with clips\n")
     print("| | " + " | ".join(COLUMNS) + " |\n|" + " --- |" * (len(COLUMNS) + 1))
     for (name, _, _), found in differences:

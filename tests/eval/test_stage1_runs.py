@@ -48,7 +48,7 @@ def test_dose_report(tmp_path: Path, capsys):
     report({one["key"]: one for one in lines}, rows, [0, 1, 2, 3], "what is done", out)
     found = json.loads(out.read_text())
     assert found["seeds"] == [0, 1, 2] and len(found["runs"]) == 10
-    differences = {(d["row"], d["minus"]): d for d in found["differences"]}
+    differences = {(*d["row"], *d["minus"]): d for d in found["differences"]}
     assert set(differences) == {("masked_0", "no_track"), ("masked_30", "masked_0"), ("masked_30", "no_track")}
     assert differences["masked_30", "masked_0"]["error"]["values"] == [1, 1, 1]
     assert differences["masked_0", "no_track"]["error"]["clips"] == 5
