@@ -9,6 +9,9 @@
     python train/dataset.py track --clips data/mine --tracker cotracker3 --out data/mine_tracked
     python train/dataset.py latents --clips data/mine_tracked --model mini --out data/mine_latents
 
+The tracker cotracker3 is Meta's CoTracker3, installed by you: its code and weights are CC-BY-NC 4.0, not for commercial
+use. The tracker flow (OpenCV) needs neither weights nor such a licence.
+
 The source folder of pack holds .glb files with skeletal animation, `catalog.json` (a list of {path, joint_set}) and
 `split.json` (lists train, near, far of those paths). The default models were trained on 94 models by Quaternius
 (https://quaternius.com, CC0): download the packs Animated Animals, Cute Fish, Cyberpunk, Dinosaurs, Easy Enemies,

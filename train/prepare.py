@@ -8,6 +8,7 @@ import yaml
 
 from t4d.errors import InputError
 
+TRACKERS_HELP = "flow, cotracker3 (CC-BY-NC 4.0: not for commercial use) or file"
 Out = Annotated[Path, typer.Option(help="folder for the shards; an unfinished job there is continued")]
 Clips = Annotated[Path, typer.Option(help="folder of shards or of a cache")]
 PerShard = Annotated[int, typer.Option(min=1, help="clips a file")]
@@ -15,7 +16,7 @@ Workers = Annotated[int, typer.Option(min=0, max=256, help="processes; 0 works i
 Size = Annotated[str, typer.Option(help="picture size in pixels, 256 or WIDTHxHEIGHT")]
 Background = Annotated[str, typer.Option(help="auto (a plain colour), alpha (the videos' own), or R,G,B in 0..255")]
 Sampling = Annotated[str, typer.Option(help="uniform over the clip (Track4DGen) or stride (Animate3D)")]
-TrackerName = Annotated[str, typer.Option(help="flow, cotracker3 or file; empty: no tracks yet")]
+TrackerName = Annotated[str, typer.Option(help=f"{TRACKERS_HELP}; empty: no tracks yet")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the tracker; may be repeated")]
 Grid = Annotated[int, typer.Option(min=2, max=64, help="query points per side over frame 0")]
 
@@ -52,7 +53,11 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"--set {pair!r} has no '='; write key=value")
-        found[key.strip()] = yaml.safe_load(value)
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"--set {pair!r} cannot be read ({reason}); put the value in quotes") from error
     return found
 
 

@@ -1,14 +1,17 @@
 """`train/dataset.py pack | sheet | cache`: rendered clips."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from t4d.errors import InputError
 from train.prepare import rendered_clips
 
 Rigs = Annotated[Path | None, typer.Option(help="pack folder; procedural objects only without it")]
+Procedural = Annotated[float, typer.Option(min=0, max=1, help="share of procedural objects")]
+Side = Annotated[int, typer.Option(min=16, max=2048, help="picture side in pixels, even")]
 
 
 def pack(
@@ -32,15 +35,17 @@ def pack(
 def sheet(
     out: Annotated[Path, typer.Option(help="PNG to write")],
     rigs: Rigs = None,
-    rows: int = 12,
-    procedural: float = 0.3,
-    side: int = 96,
+    rows: Annotated[int, typer.Option(min=1, max=1000)] = 12,
+    procedural: Procedural = 0.3,
+    side: Side = 96,
     seed: int = 0,
     split: str = "train",
 ) -> None:
     """Contact sheet: one sample a row, frame 0 of 4 views, then frames of the fourth and first view."""
     from PIL import Image
 
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out is {out.name}; give the name of a .png file")
     data = rendered_clips(rigs, procedural, side=side, seed=seed, split=split)
     lines = []
     for i in range(rows):
@@ -55,21 +60,22 @@ def sheet(
 
 def cache(
     out: Annotated[Path, typer.Option(help="folder for the npz files")],
-    count: int = 400,
-    start: int = 0,
+    count: Annotated[int, typer.Option(min=1)] = 400,
+    start: Annotated[int, typer.Option(min=0)] = 0,
     rigs: Rigs = None,
-    side: int = 128,
-    views: int = 4,
-    frames: int = 16,
-    procedural: float = 0.3,
+    side: Side = 128,
+    views: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    frames: Annotated[int, typer.Option(min=2, max=512)] = 16,
+    procedural: Procedural = 0.3,
     seed: int = 0,
     split: str = "train",
 ) -> None:
-    """Renders samples `start` .. `start + count` once; `t4d.data.cache.CachedClips` reads them."""
-    from t4d.data.cache import save_item
+    """Renders samples `start` .. `start + count - 1` once; those that `out` has stay. Several may fill one folder."""
+    from t4d.data.cache import claim_folder, save_item
 
-    data = rendered_clips(rigs, procedural, side=side, views=views, frames=frames, seed=seed, split=split)
-    out.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"side": side, "views": views, "frames": frames, "seed": seed, "split": split}
+    data = rendered_clips(rigs, procedural, **options)
+    claim_folder(out, {"rigs": rigs and rigs.resolve().name, "procedural": procedural, **options})
     for i in range(start, start + count):
         path = out / f"{i:06d}.npz"
         if not path.exists():

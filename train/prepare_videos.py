@@ -73,7 +73,7 @@ def videos(
 def track(
     clips: Clips,
     out: Out,
-    tracker: Annotated[str, typer.Option(help="flow, cotracker3 or file")] = "flow",
+    tracker: Annotated[str, typer.Option(help=prepare.TRACKERS_HELP)] = "flow",
     settings: Settings = None,
     grid: Grid = 15,
     per_shard: PerShard = 64,

@@ -61,7 +61,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         length: What `len` says.
 
     Raises:
-        InputError: No rigs and no procedural share, or the folder is not a rig pack.
+        InputError: No rigs and no procedural share, the folder is not a rig pack, or pictures of no size.
     """
 
     def __init__(
@@ -90,6 +90,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
             raise InputError(f"no rig folder and procedural_fraction={procedural_fraction}; give rigs or set it to 1")
         self.catalog = None if rigs is None else Catalog(Path(rigs), split, exclude, drop_verbs)
         self.height, self.width = (side, side) if isinstance(side, int) else side
+        if min(views, frames, flow_cell) < 1 or grid < 0 or self.height % flow_cell or self.width % flow_cell:
+            raise InputError(
+                f"{views} views of {frames} frames of {self.width}x{self.height} pixels with flow cells of {flow_cell} "
+                f"and a grid of {grid} were asked for; give positive numbers and a size that {flow_cell} divides"
+            )
         self.views, self.frames, self.flow_cell, self.grid = views, frames, flow_cell, grid
         self.procedural_fraction, self.rest_fraction, self.rig_fraction = (
             procedural_fraction,

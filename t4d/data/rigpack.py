@@ -6,8 +6,10 @@ stay at their rest weights (said in the notes).
 """
 
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -104,7 +106,7 @@ def load_pack(path: Path) -> PackedRig:
         with np.load(path, allow_pickle=False) as stored:
             data = {key: stored[key] for key in stored.files}
         meta = json.loads(data["meta"].tobytes())
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a rig pack ({error}); make it with: python train/dataset.py pack") from error
     if meta.get("version") != VERSION:
         raise InputError(f"{path} is a rig pack of version {meta.get('version')}, expected {VERSION}; pack it again")

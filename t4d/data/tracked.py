@@ -23,7 +23,8 @@ class Tracked(Dataset[dict[str, Any]]):
         grid: Points per side (paper: 15).
 
     Raises:
-        InputError: "exact", which needs meshes: rendered clips have exact tracks already.
+        InputError: "exact", which needs meshes: rendered clips have exact tracks already. A tracker that cannot be made
+            from these settings, told here and not clip by clip. One file of tracks for several clips.
     """
 
     def __init__(self, data: Any, tracker: str, settings: dict[str, Any], grid: int = 15) -> None:
@@ -31,7 +32,12 @@ class Tracked(Dataset[dict[str, Any]]):
             raise InputError("exact tracks come with rendered clips, not from pictures; choose another tracker")
         self.data, self.tracker, self.settings, self.grid = data, tracker, settings, grid
         self._each = any(isinstance(v, str) and ("{index}" in v or "{name}" in v) for v in settings.values())
-        self._built: Tracker | None = None
+        if tracker == "file" and not self._each and len(data) > 1:
+            raise InputError(
+                f"one file of tracks was given for {len(data)} clips; write {{index}} or {{name}} into its path, such "
+                "as path=tracks/{name}.npz"
+            )
+        self._built: Tracker | None = None if self._each else build_tracker(tracker, **settings)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_built": None}

@@ -17,11 +17,12 @@ def read_video(path: Path, *, alpha: bool = False) -> tuple[np.ndarray, float]:
         alpha: Return RGBA; a video without alpha gets 255.
 
     Returns:
-        (uint8 [T, H, W, 3 or 4] RGB(A), frames per second). Colours are
-        converted as the file's tags say; untagged ones as BT.601, which is what untagged files of ffmpeg hold.
+        (uint8 [T, H, W, 3 or 4] RGB(A), frames per second). Pictures stand upright where the file says that it was
+        filmed turned. Colours are converted as the file's tags say; untagged ones as BT.601, which is what untagged
+        files of ffmpeg hold.
 
     Raises:
-        InputError: When the file is not a video or is gigantic.
+        InputError: When the file is not a video or is gigantic, or its pixels are not square.
     """
     import av  # here, because clips that are rendered need no ffmpeg
 
@@ -29,7 +30,11 @@ def read_video(path: Path, *, alpha: bool = False) -> tuple[np.ndarray, float]:
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            rate = stream.average_rate
+            rate, aspect = stream.average_rate, stream.sample_aspect_ratio
+            if aspect and aspect != 1:
+                raise InputError(
+                    f"{Path(path).name} has pixels {aspect} times as wide as high; write it with square ones"
+                )
             decoder = container.decode(stream)
             if alpha and stream.codec_context.name in ("vp8", "vp9"):
                 # ffmpeg's own VP8/VP9 decoders drop the alpha channel, libvpx's keep it
@@ -41,7 +46,10 @@ def read_video(path: Path, *, alpha: bool = False) -> tuple[np.ndarray, float]:
                         f"{Path(path).name} has more than {MAX_PIXELS} pixels in all; shorten or shrink it"
                     )
                 picture = frame.reformat(format="rgba" if alpha else "rgb24")
-                frames.append(picture.to_ndarray())
+                turns, rest = divmod(frame.rotation, 90)  # counter-clockwise; telephones film lying down
+                if rest:
+                    raise InputError(f"{Path(path).name} is turned by {frame.rotation} degrees; write it upright")
+                frames.append(np.rot90(picture.to_ndarray(), turns))
     except (av.FFmpegError, IndexError) as error:
         raise InputError(f"{Path(path).name} cannot be read as a video ({error}); give an mp4 file.") from error
     if not frames:

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import torch
-from sample_items import centre, same, write_disc_video
+from sample_items import centre, make_item, same, write_disc_video
 from typer.testing import CliRunner
 
-from t4d.data.cache import CachedClips
+from t4d.data.cache import CachedClips, save_item
 from t4d.data.dataset import ClipDataset
 from t4d.data.latents import WithLatents, autoencoder_digest
 from t4d.data.mv_video import INFO
@@ -61,6 +61,47 @@ def test_pack_cache_sheet(shared_data, tmp_path):
 
 def test_a_folder_without_models_is_refused(tmp_path):
     assert "holds no .glb" in refused("pack", "--source", tmp_path)
+
+
+def test_a_cache_holds_clips_of_one_kind(tmp_path):
+    common = ("--out", tmp_path / "c", "--side", 16, "--views", 1, "--frames", 2)
+    run("cache", *common, "--count", 1)
+    run("cache", *common, "--count", 1, "--start", 1)  # another process of the same job
+    first = (tmp_path / "c/000000.npz").read_bytes()
+    said = refused("cache", *common, "--count", 3, "--seed", 5)
+    assert "c holds clips made in another way" in said and "'seed': 5" in said and said.endswith("give an empty folder")
+    assert len(CachedClips(tmp_path / "c")) == 2 and (tmp_path / "c/000000.npz").read_bytes() == first
+    (tmp_path / "c/index.json").unlink()
+    assert "holds clips of unknown origin" in refused("cache", *common, "--count", 3)
+
+
+def test_options_out_of_range_are_sentences(tmp_path):
+    sizes = "4 views of 16 frames of 33x33 pixels with flow cells of 2"
+    assert sizes in refused("cache", "--out", tmp_path / "c", "--side", 33)
+    assert sizes in refused("shards", "--out", tmp_path / "s", "--count", 1, "--size", 33)
+    assert refused("sheet", "--out", tmp_path / "s") == "--out is s; give the name of a .png file"
+    for words in (["cache", "--views", "0"], ["cache", "--count", "-1"], ["sheet", "--rows", "0"]):
+        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "x.png")])
+        assert result.exit_code == 2 and f"'{words[1]}'" in result.output
+
+
+def test_trackers_are_judged_before_any_clip_is_read(tmp_path):
+    (tmp_path / "c").mkdir()
+    for i in range(2):
+        save_item(make_item(i), tmp_path / "c" / f"{i:06d}.npz")
+    track = ("track", "--clips", tmp_path / "c", "--out", tmp_path / "t")
+    assert "tracker 'flw' is not known" in refused(*track, "--tracker", "flw")
+    assert "give ultrafast, fast or medium" in refused(*track, "--set", "preset=slow")
+    assert "--set 'side=[' cannot be read" in refused(*track, "--set", "side=[")
+    one = refused(*track, "--tracker", "file", "--set", "path=a.npz")
+    assert "one file of tracks was given for 2 clips" in one and "{name}.npz" in one
+    assert not list(tmp_path.glob("t/*.tar"))
+
+
+@pytest.mark.parametrize("command", ["convert", "videos", "track"])
+def test_help_names_the_licence_of_cotracker3(command):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+    assert "cotracker3" in shown and "CC-BY-NC" in shown
 
 
 def test_rendered_clips_to_shards(tmp_path):

@@ -1,5 +1,7 @@
 """Exact tracks of training clips: laws, a case solved by hand, and two outside witnesses (ray casting, flow)."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -160,7 +162,21 @@ def test_cache_keeps_tracks_and_refuses_older_files(items, tmp_path):
     for name in ("tracks", "visible", "query_valid"):
         assert torch.equal(again[name], items[0][name]) and again[name].dtype == items[0][name].dtype
     with np.load(tmp_path / "000000.npz") as stored:
-        old = {k: stored[k] for k in stored.files if k != "visible"}
-    np.savez(tmp_path / "000000.npz", **old)
-    with pytest.raises(InputError, match=r"no visible.*cache it again"):
-        CachedClips(tmp_path)[0]
+        fields = {k: stored[k] for k in stored.files}
+
+    def refusal(**changed: np.ndarray | None) -> str:
+        kept = {k: v for k, v in {**fields, **changed}.items() if v is not None}
+        np.savez(tmp_path / "000000.npz", **kept)  # type: ignore[arg-type]
+        with pytest.raises(InputError) as error:
+            CachedClips(tmp_path)[0]
+        return str(error.value)
+
+    text = json.loads(fields["text"].tobytes())
+    older = np.frombuffer(json.dumps({k: v for k, v in text.items() if k != "version"}).encode(), np.uint8)
+    assert "was cached in version None, this program renders version 2; cache it again" in refusal(text=older)
+    assert "visible" in refusal(visible=None) and "cache it again" in refusal(visible=None)
+    whole = (tmp_path / "000000.npz").read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"no zip"):
+        (tmp_path / "000000.npz").write_bytes(broken)
+        with pytest.raises(InputError, match=r"000000\.npz is not a cached clip .*cache it again"):
+            CachedClips(tmp_path)[0]

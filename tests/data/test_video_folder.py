@@ -1,6 +1,7 @@
 """A folder of one's own videos, with and without alpha, and what is wrong with it."""
 
 import json
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -146,3 +147,23 @@ def test_captions_are_needed(folder):
     (folder / CAPTIONS).unlink()
     with pytest.raises(InputError, match=r"captions\.json is missing"):
         VideoFolderClips(folder)
+
+
+def test_turned_and_squeezed_videos(tmp_path):
+    """A telephone stores lying pictures and a note to turn them; anamorphic pixels are refused."""
+    pictures = np.zeros((3, 48, 64, 3), np.uint8)
+    pictures[:, :, 40:] = 255  # bright on the right: turned counter-clockwise, on top
+    for name, degrees, aspect in (("turned", 90, 1), ("wide", 0, 2)):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as out:
+            stream = out.add_stream("libx264", rate=8)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+            stream.set_display_rotation(degrees)
+            for picture in pictures:
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            out.mux(stream.encode())
+    upright = read_video(tmp_path / "turned.mp4")[0]
+    assert upright.shape == (3, 64, 48, 3)
+    assert upright[:, :20].min() > 200 and upright[:, 30:].max() < 50
+    with pytest.raises(InputError, match=r"wide\.mp4 has pixels 2 times as wide as high; write it with square ones"):
+        read_video(tmp_path / "wide.mp4")
