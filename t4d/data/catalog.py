@@ -51,22 +51,24 @@ class Catalog:
 
     def __init__(self, folder: Path, split: str, exclude: tuple[str, ...], drop_verbs: tuple[str, ...]) -> None:
         folder = Path(folder)
-        if not (folder / "index.json").exists() and any(folder.rglob("*.gl[bt]*")):
+        if not (folder / "index.json").exists() and any(
+            p.suffix.lower() in (".glb", ".gltf") for p in folder.rglob("*")
+        ):
             from t4d.data.rigfolder import cached_packs
 
             folder = cached_packs(folder)
         try:
             index = json.loads((Path(folder) / "index.json").read_text())
-        except (OSError, ValueError) as error:
+            splits, rigs = index["split"], index["rigs"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{folder} is not a rig pack folder ({error}); make it with: python train/dataset.py pack"
             ) from error
-        splits = index["split"]
         if split not in (*splits, "all"):
             raise InputError(f"split {split!r} is unknown; use one of {', '.join([*splits, 'all'])}")
         self.skipped: list[tuple[str, str]] = [(path, reason) for path, reason in index.get("skipped", [])]
         self.entries: list[Entry] = []
-        for item in index["rigs"]:
+        for item in rigs:
             stem = item["source"].rsplit(".", 1)[0]
             if split != "all" and item["source"] not in splits[split]:
                 continue

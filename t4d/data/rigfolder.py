@@ -54,7 +54,10 @@ def pack_folder(source: Path, out: Path, each: Callable[[str, PackedRig, int], N
     if not files:
         raise InputError(f"{source} holds no .glb or .gltf files; give a folder of animated objects")
     names = [p.relative_to(source).as_posix() for p in files]
-    sets = {item["path"]: item["joint_set"] for item in _read(source / "catalog.json", list[dict], [])}
+    try:
+        sets = {item["path"]: item["joint_set"] for item in _read(source / "catalog.json", list[dict], [])}
+    except KeyError as error:
+        raise InputError(f"{source / 'catalog.json'} has an entry without {error}; expected path, joint_set") from error
     split = _read(source / "split.json", dict, {"train": names})
     report = PackReport([], [], 0)
     total = 0
@@ -66,6 +69,8 @@ def pack_folder(source: Path, out: Path, each: Callable[[str, PackedRig, int], N
             report.skipped.append((name, str(error)))
             continue
         file = name.rsplit(".", 1)[0].replace("/", "__") + ".npz"
+        if any(rig["file"] == file for rig in report.rigs):  # fox.glb beside fox.gltf, a/b.glb beside a__b.glb
+            file = f"{name.replace('/', '__')}-{len(report.rigs)}.npz"
         save_pack(packed, out / file)
         size = (out / file).stat().st_size
         total += size
@@ -101,8 +106,8 @@ def cached_packs(source: Path) -> Path:
         InputError: As `pack_folder`.
     """
     source = source.resolve()
-    listed = [source / "catalog.json", source / "split.json", *animated_files(source)]
-    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in listed if p.exists()]
+    listed = sorted(p for p in source.rglob("*") if p.is_file())  # .gltf files have their numbers in other files
+    facts = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in listed]
     key = hashlib.sha256(json.dumps([VERSION, facts]).encode()).hexdigest()[:16]
     root = Path(os.environ.get("T4D_CACHE", Path.home() / ".cache" / "track4dgen")) / "packs"
     done = root / f"{source.name}-{key}"

@@ -64,7 +64,7 @@ def write_shards(
     notes = json.loads(json.dumps({**made, "count": count, "per_shard": per_shard}))
     folder.mkdir(parents=True, exist_ok=True)
     index = read_index(folder)
-    if index["made"] != notes and (index["made"] or any(folder.glob("*.tar"))):
+    if index["made"] != notes and (index["shards"] or any(folder.glob("*.tar"))):
         raise InputError(f"{folder} holds shards made in another way ({index['made']}); give an empty folder")
     index["made"] = notes
     here = {s["file"]: s for s in index["shards"]}

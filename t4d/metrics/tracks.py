@@ -252,4 +252,4 @@ def descriptor_drift(
     found = points[:, :, 0].transpose(1, 2).reshape(*xy_px.shape[:-1], -1)
     away = 1 - cosine_similarity(found[..., :1, :, :], found[..., 1:, :, :], dim=-1)
     both = visible[..., :1, :] & visible[..., 1:, :]
-    return _ratio((away * both).sum((-2, -1)), both.sum((-2, -1)))
+    return _ratio(away.masked_fill(~both, 0).sum((-2, -1)), both.sum((-2, -1)))

@@ -116,7 +116,9 @@ class FileTracker:
         if self.size is not None:
             xy = xy * xy.new_tensor([rgb.shape[-1] / self.size[1], rgb.shape[-2] / self.size[0]])
         at = queries.detach().cpu().float()
-        far, index = torch.cdist(at, xy[:, 0]).masked_fill(~stored.query_valid[:, None], torch.inf).min(-1)  # [V, N]
+        # Large sets are compared by matrix products otherwise, which errs by half a pixel in large pictures.
+        apart = torch.cdist(at, xy[:, 0], compute_mode="donot_use_mm_for_euclid_dist")
+        far, index = apart.masked_fill(~stored.query_valid[:, None], torch.inf).min(-1)  # [V, N]
         wanted = starting(rgb, queries, mask).cpu()
         valid = wanted & (far <= self.distance)
         if bool(wanted.any()) and not bool(valid.any()):

@@ -11,6 +11,7 @@ import pytest
 from t4d.data.catalog import Catalog
 from t4d.data.dataset import ClipDataset
 from t4d.data.rigfolder import cached_packs, pack_folder
+from t4d.data.rigpack import load_pack
 from t4d.errors import InputError
 
 _SPEC = importlib.util.spec_from_file_location("glb_files", Path(__file__).parents[1] / "geometry" / "glb_files.py")
@@ -144,3 +145,39 @@ def test_the_shared_folder_packs_as_it_is(shared_data, tmp_path):
     assert [r["noun"] for r in report.rigs] == ["bee", "fish", "fox"] and not report.skipped
     item = ClipDataset(tmp_path / "out", side=32, views=2, frames=3, procedural_fraction=0.0, exclude=())[0]
     assert item["query_valid"].sum() > 4
+
+
+def test_files_of_one_stem_keep_their_own_packs(folder, tmp_path):
+    (folder / "toys__RedTop.glb").write_bytes(animated("Spin"))
+    rigs = {rig["source"]: rig for rig in pack_folder(folder, tmp_path / "packs").rigs}
+    assert {rigs[s]["clips"][0] for s in ("toys/RedTop.glb", "toys__RedTop.glb")} == {"Jump", "Spin"}
+    assert len({rig["file"] for rig in rigs.values()}) == len(rigs) == 3
+    for source, rig in rigs.items():
+        assert load_pack(tmp_path / "packs" / rig["file"]).source == source
+
+
+def test_endings_in_capitals_and_wrong_lists(folder, tmp_path, monkeypatch):
+    shouting = tmp_path / "shouting"
+    shouting.mkdir()
+    (shouting / "TOP.GLB").write_bytes(animated("Jump"))
+    assert [entry.source for entry in Catalog(shouting, "train", (), ()).entries] == ["TOP.GLB"]
+    (shouting / "catalog.json").write_text('[{"path": "TOP.GLB"}]')
+    with pytest.raises(InputError, match=r"catalog\.json has an entry without 'joint_set'"):
+        Catalog(shouting, "train", (), ())
+    (folder / "index.json").write_text("{}")
+    with pytest.raises(InputError, match="is not a rig pack folder"):
+        Catalog(folder, "train", (), ())
+
+
+def test_a_pack_cut_short_is_a_sentence(folder, tmp_path):
+    packed = pack_folder(folder, tmp_path / "packs").rigs[0]["file"]
+    path = tmp_path / "packs" / packed
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match="is not a rig pack"):
+        load_pack(path)
+
+
+def test_a_changed_buffer_beside_a_gltf_file_is_noticed(folder):
+    first = cached_packs(folder)
+    (folder / "numbers.bin").write_bytes(b"1")
+    assert cached_packs(folder) != first

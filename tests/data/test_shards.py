@@ -129,6 +129,14 @@ def test_a_job_killed_before_the_index_goes_on(folder):
         assert {p.name: p.read_bytes() for p in folder.iterdir()} == whole
 
 
+def test_a_job_without_a_shard_may_be_asked_for_differently(tmp_path):
+    with pytest.raises(RuntimeError, match="killed"):
+        write_shards(Items(4, dies=0), tmp_path, made={"size": 33})
+    assert write_shards(Items(4), tmp_path, made={"size": 32}).clips == 4
+    with pytest.raises(InputError, match="holds shards made in another way"):
+        write_shards(Items(4), tmp_path, made={"size": 33})
+
+
 def test_worker_processes_write_the_same_bytes(tmp_path):
     lines: list[str] = []
     write_shards(Items(5, bad=(3,)), tmp_path / "a", made={}, per_shard=2, workers=2, said=lines.append)

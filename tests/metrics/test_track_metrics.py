@@ -276,7 +276,7 @@ def test_descriptor_drift_by_hand():
     xy = torch.tensor([[11.0, 3.0], [20.0, 5.0], [30.0, 9.0]]).reshape(1, 3, 1, 2)
     visible = torch.ones(1, 3, 1, dtype=torch.bool)
     assert descriptor_drift(maps, xy, visible, (16, 40)).item() == pytest.approx(0.7)
-    visible[0, 1] = False
+    visible[0, 1], xy[0, 1] = False, torch.nan  # what is hidden does not count, whatever stands there
     assert descriptor_drift(maps, xy, visible, (16, 40)).item() == pytest.approx(1.0)
     visible[0, 0] = False
     assert descriptor_drift(maps, xy, visible, (16, 40)).isnan().item()
