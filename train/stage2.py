@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
 
+from train.launch import start_processes
+
+if __name__ == "__main__":
+    start_processes()
+
 import torch
 from accelerate import PartialState
 
