@@ -13,7 +13,7 @@ from t4d.data.cache import CachedClips, save_item
 from t4d.data.catalog import EVALUATION_TWINS, Catalog
 from t4d.data.dataset import ClipDataset
 from t4d.data.framing import place
-from t4d.data.motion import rig_motion
+from t4d.data.motion import closes, rig_motion
 from t4d.data.rigpack import save_pack
 from t4d.data.timing import ease, frame_times
 from t4d.errors import InputError
@@ -129,6 +129,23 @@ def test_timing():
     np.testing.assert_allclose(np.diff(long), 1 / 12)
     assert long[0] == pytest.approx(0.5 * (4 - 15 / 12)) and long[-1] <= 4
     assert ease(6)[0] == 0 and (ease(6)[3:] == 1).all() and (np.diff(ease(6)[:4]) > 0).all()
+
+
+def test_clips_that_do_not_end_as_they_begin_play_once(dog_pack):
+    """A landing must not jump back into the air; a loop goes round as before."""
+    clip = dog_pack.clips[0]
+    assert closes(dog_pack.rig, clip.matrices[[0, -1]])
+    matrices = np.repeat(clip.matrices[:1], 13, 0).astype(np.float32)
+    matrices[..., 2, 3] += np.linspace(1, 0, 13)[:, None]
+    landing = dataclasses.replace(dog_pack, clips=[dataclasses.replace(clip, duration=0.5, matrices=matrices)])
+    assert not closes(landing.rig, matrices[[0, -1]])
+    for speed, last in ((0.8, 0.8), (1.0, 1.0), (1.2, 1.0)):
+        motion = rig_motion(landing, 0, "jump", 16, 0.7, from_rest=False, speed=speed)
+        height = motion.vertices[..., 2].mean(1)
+        np.testing.assert_allclose(height[0] - height, np.minimum(np.arange(16) / 15 * speed, last), atol=2e-3)
+    long = frame_times(2.0, 48, 0.9, loops=False)
+    assert long[0] == 0 and (np.diff(long) >= 0).all() and long[-1] == 2.0
+    assert frame_times(2.0, 16, 1.0, loops=False)[-1] == pytest.approx(2.0)
 
 
 def test_place_keeps_frame_0_centred_and_travel_in_view():
