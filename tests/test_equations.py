@@ -3,7 +3,7 @@
 from eval.equations import REPO, covering_tests, equations_in, implementations, readme_with, table
 
 # Grows with the product; an equation leaves this set only with its code.
-BUILT = {1, 2, 3, 6, 7, 8, 9, 10, 11}
+BUILT = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
 
 
 def test_mentions_are_read():
