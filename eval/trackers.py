@@ -17,10 +17,10 @@ masked by visibility would get; ``kept``: share of the truly visible pairs that 
 
 Expected before the first run, from procedural clips: flow about .05 above static in delta_avg and AJ at 128 px, its OA
 below static's, a fifth of its claims wrong, less with finer pictures; the renderer's delta_avg 1, its OA above .97.
-Found: flow is .19 above static in delta_avg and .17 in AJ, .05 below in OA; 16 to 17 % of its claims are wrong at both
-sizes; the mask takes away 2.7 points of them and 8 of the right ones. The renderer's OA was .89 at 64 px, because
-sloping surfaces hid themselves; with the rule this led to it is .965, and .979 at 128 px. CoTracker3 was not run: no
-checkpoint could be had.
+Found: flow is .18 above static in delta_avg and .16 in AJ, .05 below in OA; 17 % of its claims are wrong at both
+sizes; the mask takes away 2 to 3 points of them and 7 to 9 of the right ones. The renderer's OA was .89 at 64 px,
+because sloping surfaces hid themselves; with the rule this led to it is .964, and .978 at 128 px. CoTracker3 was not
+run: no checkpoint could be had.
 """
 
 import argparse

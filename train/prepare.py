@@ -89,6 +89,5 @@ def write(data: Any, out: Path, made: dict[str, Any], per_shard: int, workers: i
     done = write_shards(
         data, out, made=made, count=count, per_shard=per_shard, workers=workers, said=lambda s: print(s, flush=True)
     )
-    print(
-        f"{done.clips} clips in {done.shards} shards, {done.size / 1e6:.1f} MB in {out}; {len(done.skipped)} left out"
-    )
+    left = f"{len(done.skipped)} left out" + (" (delete their shards to try them again)" if done.skipped else "")
+    print(f"{done.clips} clips in {done.shards} shards, {done.size / 1e6:.1f} MB in {out}; {left}")

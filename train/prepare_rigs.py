@@ -46,6 +46,7 @@ def sheet(
 
     if out.suffix.lower() != ".png":
         raise InputError(f"--out is {out.name}; give the name of a .png file")
+    out.parent.mkdir(parents=True, exist_ok=True)
     data = rendered_clips(rigs, procedural, side=side, seed=seed, split=split)
     lines = []
     for i in range(rows):

@@ -46,7 +46,8 @@ def write_shards(
 ) -> Written:
     """Writes clips 0 .. count - 1 of a data set; bad ones (InputError) are left out and reported.
 
-    A shard appears under its name only when complete. Called again with the same `made`, shards that are there stay.
+    A shard appears under its name only when complete. Called again with the same `made`, shards that are there stay,
+    but for those all of whose clips were bad: whoever repaired them wants them tried again.
 
     Args:
         data: Map-style data set of training clips; picklable where `workers` is not 0.
@@ -68,7 +69,8 @@ def write_shards(
         raise InputError(f"{folder} holds shards made in another way ({index['made']}); give an empty folder")
     index["made"] = notes
     here = {s["file"]: s for s in index["shards"]}
-    done = {f for f, s in here.items() if (folder / f).is_file() and (folder / f).stat().st_size == s["bytes"]}
+    there = {f: s for f, s in here.items() if s["clips"] and (folder / f).is_file()}
+    done = {f for f, s in there.items() if (folder / f).stat().st_size == s["bytes"]}
     jobs = []
     for shard, first in enumerate(range(0, count, per_shard)):
         name = f"clips-{shard:06d}.tar"

@@ -64,19 +64,21 @@ def read_views(
     for path in paths:
         if not path.is_file():
             raise InputError(f"{_name(path)} is missing; every view needs its video")
-    videos = [read_video(path, alpha=background == "alpha")[0] for path in paths]
-    for path, video in zip(paths[1:], videos[1:]):
-        if video.shape != videos[0].shape:
+    views, shape, chosen = [], None, np.arange(0)
+    for path in paths:  # one whole video at a time is in memory
+        video = read_video(path, alpha=background == "alpha")[0]
+        if shape is None:
+            shape = video.shape
+            try:
+                chosen = frame_choice(len(video), frames, sampling, rng)
+            except InputError as error:
+                raise InputError(f"{_name(path)}: {error}") from error
+        if video.shape != shape:
             raise InputError(
-                f"{_name(path)} has {_size(video)}, {_name(paths[0])} {_size(videos[0])}; all must be equal"
+                f"{_name(path)} has {_size(video.shape)}, {_name(paths[0])} {_size(shape)}; all must be equal"
             )
-    try:
-        chosen = frame_choice(len(videos[0]), frames, sampling, rng)
-    except InputError as error:
-        raise InputError(f"{_name(paths[0])}: {error}") from error
-    views = []
-    for path, video in zip(paths, videos):
         pictures = video[chosen].astype(np.float32) / 255
+        del video
         if background == "alpha":
             alpha, paint = pictures[..., 3:], pictures[..., :3]
             if alpha.min() == 1:
@@ -123,5 +125,5 @@ def _name(path: Path) -> str:
     return "/".join(path.parts[-3:])
 
 
-def _size(video: np.ndarray) -> str:
-    return f"{len(video)} frames of {video.shape[2]}x{video.shape[1]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} frames of {shape[2]}x{shape[1]}"

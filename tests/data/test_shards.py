@@ -137,6 +137,14 @@ def test_a_job_without_a_shard_may_be_asked_for_differently(tmp_path):
         write_shards(Items(4), tmp_path, made={"size": 33})
 
 
+def test_shards_of_bad_clips_only_are_tried_again(tmp_path):
+    with pytest.raises(InputError, match="none of the 2 clips could be written; the first: clip 0 is broken"):
+        write_shards(Items(2, bad=(0, 1)), tmp_path, made={}, per_shard=1)
+    assert write_shards(Items(2, bad=(1,)), tmp_path, made={}, per_shard=1).skipped == [(1, "clip 1 is broken")]
+    repaired = Items(2)
+    assert write_shards(repaired, tmp_path, made={}, per_shard=1).clips == 2 and repaired.asked == [1]
+
+
 def test_worker_processes_write_the_same_bytes(tmp_path):
     lines: list[str] = []
     write_shards(Items(5, bad=(3,)), tmp_path / "a", made={}, per_shard=2, workers=2, said=lines.append)
