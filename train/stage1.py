@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 
 from t4d.diffusion.unet import MultiViewMotionUNet
@@ -38,6 +38,7 @@ from train.networks import build
 from train.objective import Objective
 from train.order import Order, micro_batches, positions, stage_at, with_steps
 from train.runs import Ema, Every, RunLog, agreed, batches
+from train.sharing import prepared
 from train.shipping import Shipping
 from train.sources import clips
 
@@ -93,7 +94,7 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
     # optimiser, averages, and where an earlier part of the run has come to
     shipping = Shipping(out, accelerator, model, fork, config)
     optimiser = torch.optim.AdamW(objective.trained.values(), lr=o.lr, weight_decay=o.weight_decay)
-    wrapped, optimiser = accelerator.prepare(objective, optimiser)
+    wrapped, optimiser = prepared(accelerator, objective, optimiser, o)
     trained = list(objective.trained.values())
     ema = Ema(objective, o.ema)
     identity = {"seed": config.seed, "clips": count, "clips per step": o.batch * world * o.accumulate}
@@ -110,6 +111,8 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
     loader = batches(data, micro_batches(start, config, order, rank, world), config.data.workers)
     objective.train()
+    # DeepSpeed takes every differentiation for the step's backward pass, also that of one term
+    whole_backward = accelerator.distributed_type == DistributedType.DEEPSPEED
     step, late = start, False
     while step < o.steps and not late:
         # the whole step's clips first: what the tracking losses are divided by is counted over all of them
@@ -122,8 +125,8 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
 
         for group in optimiser.param_groups:
             group["lr"] = o.lr_at(step)
-        logs = (step + 1) % config.log_steps == 0
-        norms = TermNorms([] if checkpoints.sharded else trained) if logs else None
+        logs = (step + 1) % config.log_steps == 0 or step + 1 == o.steps
+        norms = TermNorms([] if checkpoints.sharded else trained) if logs and not whole_backward else None
         norm: Any = None
         for drawn in micro:
             with accelerator.accumulate(wrapped):
@@ -148,8 +151,9 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
         step += 1
         means.step(loss=True, copy=True, diff=True, corr=corr_count > 0, pos=pos_count > 0)
         log.count(totals["diff"])
-        if norms is not None:
-            values = {**means.take(accelerator), **norms.take(accelerator), **plain(grad_norm=norm)}
+        if logs:
+            pulls = norms.take(accelerator) if norms is not None else {}
+            values = {**means.take(accelerator), **pulls, **plain(grad_norm=norm)}
             accelerator.log(log.write(step, {**values, "lr": o.lr_at(step - 1)}), step=step)
         late, save, sheet = agreed(accelerator, (time.time() - began) / 60 > max_minutes, save_now(), sheet_now())
         if save or sheet or (config.save_steps and step % config.save_steps == 0):

@@ -95,6 +95,7 @@ def old_vae() -> dict[str, tuple[int, ...]]:
         kinds: dict[str, Any] = {
             "down_block_types": ("DownEncoderBlock2D",) * 4,
             "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "block_out_channels": (128, 256, 512, 512),
         }
         shapes = shapes_of(AutoencoderKL(**kinds, layers_per_block=2))
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
