@@ -33,7 +33,8 @@ _RULES = [
     (r"\b(roll)\b", "roll"),
     (r"\b(spin|spinning|twirl)\b", "spin"),
     (r"\b(slither|slithering)\b", "slither"),
-    (r"\b(open|close|on|off|activate)\b", "open"),
+    (r"\b(open|on|activate)\b", "open"),
+    (r"\b(close|off|shut)\b", "close"),
     (r"\b(idle|survey|stand)\b", "idle"),
 ]
 
@@ -110,7 +111,8 @@ VERBS: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
     "slither": ("slithers", "slithering", ("crawls forward", "wriggles", "winds along"), ("snakes along",)),
     "curl": ("curls up", "curling up", ("coils", "rolls itself up"), ("winds itself up",)),
     "pulse": ("pulses", "pulsing", ("pulsates", "swims by pulsing", "contracts and expands"), ("throbs",)),
-    "open": ("opens", "opening", ("opens and closes",), ("unfolds",)),
+    "open": ("opens", "opening", ("opens up",), ("unfolds",)),
+    "close": ("closes", "closing", ("shuts", "closes up"), ("folds up",)),
     "bloom": ("blooms", "blooming", ("opens its petals", "opens"), ("blossoms", "unfolds")),
     "flutter": ("flutters", "fluttering", ("flutters in the wind", "waves in the wind"), ("flaps in the breeze",)),
     "grow": ("grows", "growing", ("gets bigger", "grows up"), ("becomes larger",)),

@@ -12,7 +12,10 @@ from t4d.errors import InputError
 
 
 def noun_of(stem: str) -> str:
-    """A caption's noun from a file name ("Enemy_Large_Gun" -> "large enemy with a gun", "BlueTang" -> "blue tang")."""
+    """A caption's noun from a file name ("Enemy_Large_Gun" -> "large enemy with a gun", "BlueTang" -> "blue tang").
+
+    A name without a word ("001") makes an "object".
+    """
     stem = re.sub(r"[-_]transformed$", "", stem)
     people = re.match(r"(Astronaut|Mech)_\w+?The(\w+)$", stem)
     if people:
@@ -37,12 +40,13 @@ def noun_of(stem: str) -> str:
         "character": "person",
         "character gun": "person with a gun",
     }
-    return special.get(words, words)
+    return special.get(words, words) or "object"
 
 
 def _words(name: str) -> str:
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name.replace("_", " "))
-    return re.sub(r"\s+", " ", re.sub(r"\d+", " ", spaced)).strip().lower()
+    words = re.sub(r"\s+", " ", re.sub(r"[\d()\[\]{}#+.,&]+", " ", spaced)).strip(" -").lower()
+    return words if any(map(str.isalpha, words)) else ""
 
 
 def pack_object(path: Path, source: str, joint_set: str) -> PackedRig:

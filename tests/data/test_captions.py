@@ -25,6 +25,9 @@ from t4d.data.dataset import ClipDataset
         ("Crawl_Forward", "crawl"),
         ("Falling_Idle", "fall"),
         ("CharacterArmature|Jump_Fall", "jump"),
+        ("Chest_Open", "open"),
+        ("Chest_Close", "close"),
+        ("Lever_Off", "close"),
     ],
 )
 def test_verbs_of_clip_names(clip, verb):

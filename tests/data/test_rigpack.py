@@ -69,4 +69,5 @@ def test_nouns():
     assert noun_of("BlueTang") == "blue tang"
     assert noun_of("Mech_RaeTheRedPanda-transformed") == "red panda mech robot"
     assert noun_of("Trex") == "t-rex dinosaur"
+    assert [noun_of(stem) for stem in ("001", "_", "scene (1)", "Fox.v2-3")] == ["object", "object", "scene", "fox v"]
     assert noun_of("Fish2") == "fish"
