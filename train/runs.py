@@ -2,6 +2,7 @@
 are functions of (seed, step), so a resumed run equals an uninterrupted one."""
 
 import json
+import math
 import platform
 import resource
 import subprocess
@@ -89,6 +90,11 @@ class RunLog:
         self.path, self.main, self.clips, self.since, self.first = out / "log.jsonl", main, 0, time.time(), start
         if not main:
             return
+        if start and start == config.optim.steps:
+            # the settings of this call trained nothing: those that did stay on record
+            self.main = False
+            print(f"{out} has all {start} steps of its run; give another folder, or more optim.steps, to train.")
+            return
         out.mkdir(parents=True, exist_ok=True)
         settings = config.model_dump(mode="json")
         (out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -96,7 +102,7 @@ class RunLog:
         facts = {"program": program, "commit": commit.stdout.strip(), "versions": _versions(), **facts}
         (out / "run.json").write_text(json.dumps(facts, indent=1))
         if self.path.is_file():
-            rows = [line for line in self.path.read_text().splitlines() if json.loads(line).get("step", 0) <= start]
+            rows = [line for line in self.path.read_text().splitlines() if _step_of(line) <= start]
             part = self.path.with_suffix(".part")
             part.write_text("".join(row + "\n" for row in rows))
             part.replace(self.path)
@@ -125,6 +131,14 @@ class RunLog:
     def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Step of a line of a log; of one that a power cut left half written, beyond all."""
+    try:
+        return json.loads(line).get("step", 0)
+    except ValueError:
+        return math.inf
 
 
 def _versions() -> dict[str, str]:

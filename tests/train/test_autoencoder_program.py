@@ -24,6 +24,7 @@ SMALL: dict[str, Any] = {"widths": (8, 8, 8)}
 def train(out: Path, *more: str) -> list[dict]:
     arguments = ["train/autoencoder.py", "--config", "train/configs/mini_autoencoder.yaml", "--out", str(out), *more]
     arguments += ["model={widths: [8, 8, 8]}", "optim.steps=3", "optim.batch=1", "data.workers=0", "log_steps=1"]
+    arguments += ["data.views=2", "data.frames=5", "views_per_clip=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)

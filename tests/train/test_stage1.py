@@ -1,5 +1,6 @@
 """Stage One's program: it runs, stops and goes on, refuses in sentences, and ships a model that the sampler takes."""
 
+import math
 import sys
 from itertools import pairwise
 
@@ -12,16 +13,18 @@ from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.errors import InputError
 from t4d.geometry.camera import rig
+from train import stage1 as program
 from train.config import OptimConfig, StageOneTrainConfig, load_config
+from train.runs import RunLog
 
 LAUNCHER = ("--cpu", "--num_processes=1", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
 
 
-def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
+def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path, capsys):
     launch = (sys.executable, "-m", "accelerate.commands.launch", *LAUNCHER)
     whole = train(tmp_path / "whole", start=launch)
-    train(tmp_path / "parts", "--max-minutes", "0")  # stops after its first step
-    parts = train(tmp_path / "parts")
+    train(tmp_path / "parts", "--max-minutes", "0", "sheet_clips=0")  # stops after its first step
+    parts = train(tmp_path / "parts", "sheet_clips=0")
     assert [row["step"] for row in parts] == [1, 2, 3, 4] and parts == whole
     assert_same(state(tmp_path / "parts"), state(tmp_path / "whole"))
     assert len({row["loss"] for row in whole}) == 4
@@ -40,14 +43,22 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
     resolved = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
     assert StageOneTrainConfig.model_validate(resolved).tracking.points == 4
 
-    # a run that has ended stays as it is
-    before = state(tmp_path / "whole")
-    assert train(tmp_path / "whole") == whole
+    # a run that has ended stays as it is, with the settings it was made with, and says so
+    before, written = state(tmp_path / "whole"), (tmp_path / "whole" / "log.jsonl").read_text()
+    again = load_config(StageOneTrainConfig, SMOKE, ["sheet_clips=0", "optim.lr=0.5"])
+    capsys.readouterr()
+    program.train(again, tmp_path / "whole", "latest", math.inf)
+    assert "has all 4 steps of its run; give another folder" in capsys.readouterr().out
     assert_same(state(tmp_path / "whole"), before)
+    assert (tmp_path / "whole" / "log.jsonl").read_text() == written
+    assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text()) == resolved
 
 
 def test_without_tracking_losses_no_tracks_are_looked_at(tmp_path):
-    found = train(tmp_path, "tracking.lambda_corr=0", "tracking.lambda_pos=0", "optim.steps=1", "sheet_clips=0")
+    off = ["tracking.lambda_corr=0", "tracking.lambda_pos=0", "optim.steps=1", "sheet_clips=0", "log_steps=20"]
+    program.train(load_config(StageOneTrainConfig, SMOKE, off), tmp_path, "latest", math.inf)
+    found = rows(tmp_path)
+    assert len(found) == 1 and found[0]["step"] == 1  # the last step is always on record
     assert found[0]["loss"] == found[0]["diff"] and not {"corr", "pos", "grad_corr"} & found[0].keys()
 
 
@@ -59,6 +70,15 @@ def test_epochs_and_a_network_that_recomputes(tmp_path):
     for a, b in zip(plain, again):
         assert a == pytest.approx(b, rel=1e-4)
     assert rows(tmp_path / "again") == again
+
+
+def test_a_half_written_line_of_the_log_does_not_stop_a_run_from_going_on(tmp_path):
+    config = load_config(StageOneTrainConfig, SMOKE, [])
+    RunLog(tmp_path, "stage1", config, 0, {}).write(1, {"loss": 1.0})
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 2, "lo')  # a power cut
+    RunLog(tmp_path, "stage1", config, 1, {}).write(2, {"loss": 0.5})
+    assert [(row["step"], row["loss"]) for row in rows(tmp_path)] == [(1, 1.0), (2, 0.5)]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_killed_at_random_moments_a_run_ends_as_if_nothing_had_happened(tmp_path
     whole, parts, chance = tmp_path / "whole", tmp_path / "parts", random.Random(4)
     expected = train(whole, *RUN)
     assert len(expected) == 9
-    for after in (1, 3, 7):
+    for after in (1, 3, 5):  # far from the end: a busy machine must not let a run end before it is killed
         reached = killed(parts, after, chance.uniform(0, 0.4))
         assert reached < 9
         assert all(int(path.name.removeprefix("step_")) <= reached for path in checkpoints(parts))
