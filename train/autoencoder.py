@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from t4d.data.dataset import warp
 from t4d.diffusion.autoencoders.reference import GREY, ReferenceAutoencoder, warp_reference
+from t4d.errors import InputError
 from t4d.export.contact_sheet import write_contact_sheet
 from train.checkpoint import Checkpoints
 from train.config import AutoencoderConfig, arguments, load_config
@@ -158,10 +159,21 @@ def measure(autoencoder: ReferenceAutoencoder, clips: list[dict[str, Tensor]]) -
 
 def main() -> None:
     args = arguments(__doc__).parse_intermixed_args()
-    config = load_config(AutoencoderConfig, args.config, args.overrides)
-    out = args.out or config.out
+    try:
+        train(load_config(AutoencoderConfig, args.config, args.overrides), args.out, args.resume, args.max_minutes)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def train(config: AutoencoderConfig, out: Path | None, resume: str, max_minutes: float) -> None:
+    """One run, from its start or a checkpoint to its last step or the time limit; arguments as of Stage One.
+
+    Raises:
+        InputError: A setting, file or value cannot be used.
+    """
+    out = out or config.out
     if out is None or config.optim.steps is None:
-        sys.exit("error: set --out FOLDER, and optim.steps (this program knows no epochs).")
+        raise InputError("Set --out FOLDER, and optim.steps (this program knows no epochs).")
     accelerator = Accelerator()
     set_seed(config.seed)
     objective = Objective(config)
@@ -172,7 +184,7 @@ def main() -> None:
     ema = Ema(objective, o.ema)
     wrapped, optimiser = accelerator.prepare(objective, optimiser)
     checkpoints = Checkpoints(out, accelerator, objective, ema, optimiser, config.checkpoints_kept)
-    start = checkpoints.resume(args.resume)
+    start = checkpoints.resume(resume)
     rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     log = RunLog(out, "autoencoder", config, start, {"processes": world}, main_process)
     means, (data, count) = Means(accelerator.device), rendered_or_stored(config.data, config.seed)
@@ -210,9 +222,9 @@ def main() -> None:
         accelerator.backward(losses["loss"])
         norm = cast(Tensor, accelerator.clip_grad_norm_(objective.parameters(), o.clip_norm))
         if not torch.isfinite(losses["loss"]):
-            raise RuntimeError(f"The loss of step {step} is not finite; lower optim.lr and start from the checkpoint.")
+            raise InputError(f"The loss of step {step} is not finite; lower optim.lr and start from the checkpoint.")
         if not torch.isfinite(norm):
-            raise RuntimeError(
+            raise InputError(
                 f"The gradient of step {step} is not finite; lower optim.lr and start from the checkpoint."
             )
         optimiser.step()
@@ -223,7 +235,7 @@ def main() -> None:
         log.count(o.batch * world)
         if (step + 1) % config.log_steps == 0:
             log.write(step + 1, {**means.take(accelerator), "lr": o.lr_at(step)})
-        late, due = agreed(accelerator, (time.time() - began) / 60 > args.max_minutes, sheet_now() or save_now())
+        late, due = agreed(accelerator, (time.time() - began) / 60 > max_minutes, sheet_now() or save_now())
         if due:
             finish(step + 1)
         if late:

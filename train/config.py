@@ -219,11 +219,13 @@ def load_config(cls: type[T], path: Path, overrides: list[str]) -> T:
         overrides: "optim.lr=1e-3" strings; values are YAML.
 
     Raises:
-        InputError: The file does not exist, an override has no "=", or a value is out of bounds.
+        InputError: The file does not exist, it or an override cannot be read, or a value is out of bounds.
     """
     if not path.is_file():
         raise InputError(f"Configuration {path} does not exist; give one of train/configs/*.yaml.")
-    data: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    data = _read_yaml(path.read_text(), str(path)) or {}
+    if not isinstance(data, dict):
+        raise InputError(f"Configuration {path} holds a {type(data).__name__}; expected lines of key: value.")
     for override in overrides:
         key, found, value = override.partition("=")
         if not found:
@@ -231,14 +233,23 @@ def load_config(cls: type[T], path: Path, overrides: list[str]) -> T:
         place = data
         *parents, last = key.split(".")
         for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = yaml.safe_load(value)
+            place = place.setdefault(name, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise InputError(f"Override '{override}' goes into a value that has no parts; write key=value.")
+        place[last] = _read_yaml(value, f"Override '{override}'")
     try:
         return cls.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(x) for x in first["loc"])
         raise InputError(f"{path.name}: {where}: {first['msg']} (found {first['input']!r}).") from error
+
+
+def _read_yaml(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{name} is not YAML ({' '.join(str(error).split())}); correct it there.") from error
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:

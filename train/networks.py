@@ -1,5 +1,7 @@
 """The networks that Stage One trains."""
 
+from typing import Any
+
 from torch import nn
 
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
@@ -32,6 +34,13 @@ def build(config: StageOneTrainConfig) -> VideoModel:
     if config.autoencoder is None:
         raise InputError("Neither weights nor autoencoder is set; train one with train/autoencoder.py and name it.")
     autoencoder = load_module(ReferenceAutoencoder, config.autoencoder)
+    try:
+        return _new(config, autoencoder, scheduler)
+    except (TypeError, ValueError, AssertionError) as error:  # of a constructor, which knows its arguments best
+        raise InputError(f"No network can be made of model, text and image in the configuration: {error}") from error
+
+
+def _new(config: StageOneTrainConfig, autoencoder: ReferenceAutoencoder, scheduler: dict[str, Any]) -> VideoModel:
     text, image = MiniTextEncoder(**config.text), MiniImageEncoder(**config.image)
     unet = MultiViewMotionUNet(
         in_channels=autoencoder.latent_channels,

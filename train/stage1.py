@@ -25,6 +25,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 
+from t4d.data.latents import autoencoder_digest
 from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.errors import InputError
 from t4d.tracking.losses import track_counts
@@ -98,7 +99,7 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
     trained = list(objective.trained.values())
     ema = Ema(objective, o.ema)
     identity = {"seed": config.seed, "clips": count, "clips per step": o.batch * world * o.accumulate}
-    identity |= {"base": model.sha256} if config.trainable else {}
+    identity |= {"autoencoder": autoencoder_digest(frozen)[:12], **({"base": model.sha256} if config.trainable else {})}
     checkpoints = Checkpoints(out, accelerator, objective, ema, optimiser, config.checkpoints_kept, identity)
     start = checkpoints.resume(resume)
     facts = {"processes": world, "parameters": sum(p.numel() for p in trained), "trained_tensors": len(trained)}
@@ -174,7 +175,7 @@ def term_counts(micro: list[Drawn], config: StageOneTrainConfig) -> Tensor:
     """Terms of L_corr and L_pos in a process's clips of one step, [2]."""
     points = [drawn.points for drawn in micro if drawn.points is not None]
     counts = [torch.stack(track_counts(p.visible, p.chosen, config.tracking.masked)) for p in points]
-    return torch.stack(counts).sum(0).double() if counts else torch.zeros(2, dtype=torch.float64)
+    return torch.stack(counts).sum(0).long() if counts else torch.zeros(2, dtype=torch.long)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -74,13 +75,16 @@ def main() -> None:
         state=state, mixed_precision="no", device=torch.device("cpu"), is_main_process=rank == 0, torch_device_mesh=None
     )
     logging.disable(logging.WARNING)
-    model = fsdp2_prepare_model(accelerator, objective())
+    model: Any = fsdp2_prepare_model(accelerator, objective())
     units = [type(module).__name__ for module in model.modules() if isinstance(module, FSDPModule)]
     trained = [p for p in model.parameters() if p.requires_grad]
     ema = Ema(model, 0.9)
     optimiser, losses = torch.optim.AdamW(trained, lr=1e-2), []
     for step in range(STEPS):
         loss = total(model(batch(2 * step + rank)))
+        assert model.tapped is not None  # the pull of a term at the features, as log lines have it, comes first
+        pull = torch.autograd.grad(loss, model.tapped, retain_graph=True)[0].norm()
+        assert bool(torch.isfinite(pull)) and pull > 0
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -85,6 +85,8 @@ def test_a_half_written_line_of_the_log_does_not_stop_a_run_from_going_on(tmp_pa
     ("overrides", "words"),
     [
         (["optim.lr"], "has no '='"),
+        (["optim.lr=["], r"'optim\.lr=\[' is not YAML"),
+        (["seed=1", "seed.x=1"], "has no parts"),
         (["optim.lr=-1"], "optim.lr"),
         (["no_such=1"], "no_such"),
         (["optim.epochs=2"], "exactly one of steps and epochs"),
