@@ -82,6 +82,8 @@ class FlowTracker:
             t + 1; backward: the same from frame t + 1 to frame t.
         """
         height, width = rgb.shape[2:]
+        if len(rgb) < 2:  # a single picture: nothing moves
+            return rgb.new_zeros(0, 2, height, width), rgb.new_zeros(0, 2, height, width)
         scale = max(1.0, self.side / min(height, width))
         large = (round(height * scale), round(width * scale))
         grey = (rgb.detach().cpu().float() * rgb.new_tensor([0.299, 0.587, 0.114]).cpu()[:, None, None]).sum(1)[:, None]

@@ -101,3 +101,9 @@ def test_refusals(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     with pytest.raises(InputError, match="opencv-python-headless"):
         FlowTracker()
+
+
+def test_a_single_frame_is_its_own_track():
+    queries = torch.tensor([[[3.5, 4.5], [60.0, 2.0]]])
+    found = FlowTracker().track(torch.rand(1, 1, 3, 30, 40, generator=torch.Generator().manual_seed(0)), queries)
+    assert torch.equal(found.xy[:, 0], queries) and found.visible.tolist() == [[[True, False]]]
