@@ -81,7 +81,7 @@ def test_overfit_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(overfit, "ROWS", {row: overfit.ROWS[row] for row in ("full", "no_track")})
     monkeypatch.setattr(overfit, "EFFECTS", (("both", "full", "no_track"),))
     work, out = tmp_path / "work", tmp_path / "overfit.json"
-    monkeypatch.setattr(sys, "argv", ["overfit", "--work", str(work), "--seeds", "1", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["overfit", "--work", str(work), "--seeds", "1", "--long", "0", "--out", str(out)])
     overfit.main()
     first = (work / "fits.jsonl").read_text()
     overfit.main()
