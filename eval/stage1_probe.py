@@ -28,7 +28,9 @@ Item = Mapping[str, Any]
 
 
 @torch.no_grad()
-def look(model: VideoModel, item: Item, t: int, seed: int = 0, layer: str = LAYER) -> tuple[Tensor, float]:
+def look(
+    model: VideoModel, item: Item, t: int, seed: int = 0, layer: str = LAYER, trace: bool = True
+) -> tuple[Tensor, float]:
     """One look of the network at a noised clip.
 
     Args:
@@ -37,6 +39,8 @@ def look(model: VideoModel, item: Item, t: int, seed: int = 0, layer: str = LAYE
         t: Diffusion time; 51 is where Stage Two reads features.
         seed: Of the noise.
         layer: Module to read.
+        trace: False leaves out what the schedule leaves of the clip at t: the network sees noise alone, as sampling's
+            first step does.
 
     Returns:
         Feature maps [V, T, C, h, w] float32, and L_diff (Eq. 3) of this look.
@@ -53,7 +57,8 @@ def look(model: VideoModel, item: Item, t: int, seed: int = 0, layer: str = LAYE
     shared = float(model.meta.get("shared_noise", 0.0))
     noise = starting_noise(shape, shared, torch.Generator().manual_seed(seed))
     noise = torch.cat([torch.zeros_like(z[:, :, :1]), noise], 2)
-    noisy = torch.cat([z[:, :, :1], add_noise(z[:, :, 1:], noise[:, :, 1:], t, model.alphas_cumprod)], 2)
+    signal = z[:, :, 1:] if trace else torch.zeros_like(z[:, :, 1:])
+    noisy = torch.cat([z[:, :, :1], add_noise(signal, noise[:, :, 1:], t, model.alphas_cumprod)], 2)
     kind = model.prediction_type
     found = denoise_once(model.unet, noisy, t, condition, None, model.alphas_cumprod, kind, features=(name,))
     loss = diffusion_loss(found.prediction, z, noise, time, model.alphas_cumprod, kind)

@@ -84,3 +84,13 @@ def test_look_of_the_shipped_model():
     assert torch.equal(maps, again) and loss == same > 0
     other, _ = look(model, item, 51, 1)
     assert not torch.equal(other, maps)
+
+
+def test_without_its_trace_the_network_sees_nothing_of_the_later_frames():
+    model = VideoModel.load("mini")
+    item = ClipDataset(None, side=64, views=2, frames=3, procedural_fraction=1.0)[0]
+    other = {**item, "flow": item["flow"].flip(-1)}  # another motion of the same frame 0
+    assert not torch.equal(item["flow"], other["flow"])
+    for trace in (True, False):
+        a, b = (look(model, one, 961, trace=trace)[0] for one in (item, other))
+        assert torch.equal(a, b) == (not trace)
