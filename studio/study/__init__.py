@@ -1,0 +1,1 @@
+"""The user study: collecting blind ratings. Imports neither torch nor the diffusion models."""
