@@ -1,0 +1,144 @@
+"""Do raters agree? Krippendorff's ordinal alpha and intraclass correlations, for tables with holes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Icc:
+    """Intraclass correlations of raters who rate targets (Shrout and Fleiss 1979; names of McGraw and Wong 1996).
+
+    Attributes:
+        a1, ak: Absolute agreement of one rater, and of the mean of `k` raters (two-way random).
+        c1, ck: Consistency: differences between raters' levels do not count.
+        one1, onek: One-way random; NaN where targets have unequal numbers of raters.
+        k: Raters per target (harmonic mean).
+    """
+
+    a1: float
+    ak: float
+    c1: float
+    ck: float
+    one1: float
+    onek: float
+    k: float
+
+
+def _coincidences(units: np.ndarray, levels: int) -> np.ndarray:
+    """[U, L, L] pairs of values given to one unit by different raters, each value weighted to count once."""
+    counts = np.stack([(units == level).sum(1) for level in range(1, levels + 1)], 1).astype(np.float64)  # [U, L]
+    given = counts.sum(1)
+    pairs = counts[:, :, None] * counts[:, None, :] - np.eye(levels) * counts[:, :, None]
+    return np.divide(pairs, (given - 1)[:, None, None], out=np.zeros_like(pairs), where=(given > 1)[:, None, None])
+
+
+def _ordinal_alpha(pairs: np.ndarray) -> np.ndarray:
+    """Alpha of summed coincidences [..., L, L], NaN where all values are equal or nothing can be paired."""
+    marginal = pairs.sum(-1)  # [..., L]
+    total = marginal.sum(-1)
+    below = marginal.cumsum(-1) - marginal / 2  # mid-ranks: their differences are the ordinal metric
+    distance = (below[..., :, None] - below[..., None, :]) ** 2
+    observed = (pairs * distance).sum((-2, -1))
+    expected = (marginal[..., :, None] * marginal[..., None, :] * distance).sum((-2, -1))
+    ratio = np.divide((total - 1) * observed, expected, out=np.full(np.shape(total), np.nan), where=expected > 1e-12)
+    return 1 - ratio
+
+
+def krippendorff_alpha(units: np.ndarray, levels: int = 5) -> float:
+    """Krippendorff's alpha with the ordinal metric: 1 perfect agreement, 0 as by chance.
+
+    Args:
+        units: [U, R] scores 1..levels, NaN where a rater gave none. Units with fewer than two scores do not count.
+        levels: Points of the scale.
+
+    Returns:
+        NaN if fewer than two values can be paired or if all are equal: agreement on a constant is undefined, not 1.
+    """
+    return float(_ordinal_alpha(_coincidences(units, levels).sum(0)))
+
+
+def alpha_interval(
+    units: np.ndarray, clusters: np.ndarray, levels: int = 5, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the ordinal alpha under resampling of items.
+
+    Only items are resampled: a rater drawn twice would agree with himself and raise alpha.
+
+    Args:
+        units: [U, R], as in :func:`krippendorff_alpha`.
+        clusters: [U] whole numbers from 0, the item of every unit (its methods are drawn together).
+
+    Returns:
+        NaN, NaN if fewer than two items hold a unit that two raters scored.
+    """
+    pairs = _coincidences(units, levels)
+    count = int(clusters.max()) + 1
+    grouped = np.zeros((count, levels, levels))
+    np.add.at(grouped, clusters, pairs)
+    grouped = grouped[grouped.sum((1, 2)) > 0]
+    if len(grouped) < 2:
+        return float("nan"), float("nan")
+    weights = np.random.default_rng(seed).multinomial(len(grouped), np.full(len(grouped), 1 / len(grouped)), draws)
+    found = _ordinal_alpha(np.einsum("dg,gvw->dvw", weights.astype(np.float64), grouped))
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return float("nan"), float("nan")
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 1e-12 else float("nan")
+
+
+def icc(values: np.ndarray) -> Icc:
+    """Intraclass correlations from the variances of targets, raters and residual.
+
+    The variances come from Henderson's first method (1953), which solves the expected sums of squares of an unbalanced
+    two-way table; on a full table it is the analysis of variance, so that the textbook values come out.
+
+    Args:
+        values: [n targets, k raters], NaN where not rated. Targets with a single score count (they inform about raters).
+
+    Returns:
+        All NaN if there are fewer than two targets or raters, too few scores, or no variance at all.
+    """
+    nothing = Icc(*[float("nan")] * 7)
+    values = values[np.isfinite(values).any(1)][:, np.isfinite(values).any(0)]
+    rated = np.isfinite(values)
+    n, (rows, columns) = int(rated.sum()), values.shape
+    if min(rows, columns) < 2 or n <= rows + columns - 1:
+        return nothing
+    filled = np.where(rated, values - values[rated].mean(), 0.0)  # centred: the mean's own term is 0
+    by_row, by_column = rated.sum(1), rated.sum(0)
+    raw = (filled**2).sum()
+    of_rows, of_columns = (filled.sum(1) ** 2 / by_row).sum(), (filled.sum(0) ** 2 / by_column).sum()
+    row_part, column_part = (by_row**2).sum() / n, (by_column**2).sum() / n
+    # Expected raw, row and column sums of squares less the mean's, in (targets, raters, residual).
+    system = np.array(
+        [
+            [n - row_part, n - column_part, n - 1],
+            [n - row_part, rows - column_part, rows - 1],
+            [columns - row_part, n - column_part, columns - 1],
+        ],
+        np.float64,
+    )
+    if np.linalg.matrix_rank(system) < 3 or raw < 1e-12:
+        return nothing
+    targets, raters, residual = (float(v) for v in np.linalg.solve(system, [raw, of_rows, of_columns]))
+    k = float(rows / (1 / by_row).sum())
+    one1 = onek = float("nan")
+    if (by_row == by_row[0]).all() and by_row[0] > 1:
+        between, within = of_rows / (rows - 1), (raw - of_rows) / (n - rows)
+        one1 = _ratio(float(between - within), float(between + (k - 1) * within))
+        onek = _ratio(float(between - within), float(between))
+    return Icc(
+        _ratio(targets, targets + raters + residual),
+        _ratio(targets, targets + (raters + residual) / k),
+        _ratio(targets, targets + residual),
+        _ratio(targets, targets + residual / k),
+        one1,
+        onek,
+        k,
+    )
