@@ -43,6 +43,9 @@ class DataConfig(_Section):
     proportions: float = Field(default=0.15, ge=0, le=0.5, description="Largest relative change of a rig's axes.")
     mirror: float = Field(default=0.5, ge=0, le=1, description="Share of objects mirrored left to right.")
     speed: float = Field(default=0.2, ge=0, le=0.5, description="Largest relative change of a motion's speed.")
+    verbs: tuple[str, ...] = Field(
+        default=(), description="Canonical verbs that are drawn (t4d.data.captions.VERBS); empty: all but violent ones."
+    )
 
 
 class OptimConfig(_Section):

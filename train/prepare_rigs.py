@@ -70,11 +70,14 @@ def cache(
     procedural: Procedural = 0.3,
     seed: int = 0,
     split: str = "train",
+    rest: Annotated[float, typer.Option(min=0, max=1, help="share of clips that start from the rest pose")] = 0.5,
 ) -> None:
     """Renders samples `start` .. `start + count - 1` once; those that `out` has stay. Several may fill one folder."""
     from t4d.data.cache import claim_folder, save_item
 
     options: dict[str, Any] = {"side": side, "views": views, "frames": frames, "seed": seed, "split": split}
+    if rest != 0.5:  # caches of before this option stay usable
+        options["rest_fraction"] = rest
     data = rendered_clips(rigs, procedural, **options)
     claim_folder(out, {"rigs": rigs and rigs.resolve().name, "procedural": procedural, **options})
     for i in range(start, start + count):

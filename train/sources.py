@@ -44,6 +44,7 @@ def rendered_or_stored(config: DataConfig, seed: int) -> tuple[Dataset, int | No
         proportions=config.proportions,
         mirror=config.mirror,
         speed=config.speed,
+        verbs=config.verbs,
         seed=seed,
     )
     return rendered, config.clips or None

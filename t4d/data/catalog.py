@@ -40,6 +40,7 @@ class Catalog:
         split: "train", "near", "far" or "all".
         exclude: Names or "folder/name" to leave out.
         drop_verbs: Canonical verbs to leave out.
+        verbs: Canonical verbs to keep; empty: all.
 
     Attributes:
         entries: What is left, in index order.
@@ -49,7 +50,14 @@ class Catalog:
         InputError: No index and no animated files, an unknown split, or nothing left.
     """
 
-    def __init__(self, folder: Path, split: str, exclude: tuple[str, ...], drop_verbs: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        exclude: tuple[str, ...],
+        drop_verbs: tuple[str, ...],
+        verbs: frozenset[str] = frozenset(),
+    ) -> None:
         folder = Path(folder)
         if not (folder / "index.json").exists() and any(
             p.suffix.lower() in (".glb", ".gltf") for p in folder.rglob("*")
@@ -74,17 +82,17 @@ class Catalog:
                 continue
             if stem in exclude or stem.rsplit("/", 1)[-1] in exclude:
                 continue
-            verbs: dict[str, list[int]] = defaultdict(list)
+            found: dict[str, list[int]] = defaultdict(list)
             named = [verb_of(name) for name in item["clips"]]
             if not any(named):  # clips called "Take 001": the file may be called "dancing_robot"
                 named = [verb_of(stem.rsplit("/", 1)[-1])] * len(named)
             for i, verb in enumerate(named):
-                if verb is not None and verb not in drop_verbs:
-                    verbs[verb].append(i)
+                if verb is not None and verb not in drop_verbs and (not verbs or verb in verbs):
+                    found[verb].append(i)
             if not any(named):
                 self.skipped.append((item["source"], f"no known verb in its clips {', '.join(item['clips'])[:80]}"))
-            if verbs:
-                self.entries.append(Entry(Path(folder) / item["file"], item["source"], item["joint_set"], dict(verbs)))
+            if found:
+                self.entries.append(Entry(Path(folder) / item["file"], item["source"], item["joint_set"], dict(found)))
         if not self.entries:
             raise InputError(f"no rig of {folder} is left in split {split!r} after exclusions; relax them")
         self._by_set: dict[str, list[Entry]] = defaultdict(list)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from t4d.data.augment import jittered_light, mirrored, recolored, stretched, swollen
-from t4d.data.captions import VIOLENT, caption
+from t4d.data.captions import VERBS, VIOLENT, caption
 from t4d.data.catalog import EVALUATION_TWINS, Catalog
 from t4d.data.framing import place, turned
 from t4d.data.motion import Motion, procedural_motion, rig_motion
@@ -56,6 +56,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         rig_fraction: Share seen by the inference rig exactly (elevation 15, azimuths from 0) under the default lights;
             the others get elevation 0..30, an azimuth offset and changed light.
         drop_verbs: Canonical verbs to leave out.
+        verbs: Canonical verbs to draw from; empty: all.
         held_out_captions: Use evaluation's wordings.
         seed: See the module's docstring.
         length: What `len` says.
@@ -82,13 +83,17 @@ class ClipDataset(Dataset[dict[str, Any]]):
         speed: float = 0.2,
         rig_fraction: float = 0.6,
         drop_verbs: tuple[str, ...] = VIOLENT,
+        verbs: tuple[str, ...] = (),
         held_out_captions: bool = False,
         seed: int = 0,
         length: int = 1_000_000,
     ) -> None:
         if rigs is None and procedural_fraction < 1:
             raise InputError(f"no rig folder and procedural_fraction={procedural_fraction}; give rigs or set it to 1")
-        self.catalog = None if rigs is None else Catalog(Path(rigs), split, exclude, drop_verbs)
+        if unknown := sorted(set(verbs) - set(VERBS)):
+            raise InputError(f"unknown verbs {', '.join(unknown)}; use some of {', '.join(sorted(VERBS))}")
+        self.verbs = frozenset(verbs)
+        self.catalog = None if rigs is None else Catalog(Path(rigs), split, exclude, drop_verbs, self.verbs)
         self.height, self.width = (side, side) if isinstance(side, int) else side
         if min(views, frames, flow_cell) < 1 or grid < 0 or self.height % flow_cell or self.width % flow_cell:
             raise InputError(
@@ -151,6 +156,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
         swell = extra.spawn(1)[0]
         if self.catalog is None or rng.random() < self.procedural_fraction:
             body = generate(rng)
+            while self.verbs and not self.verbs & set(body.verbs):
+                body = generate(rng)
+            if self.verbs:
+                body.verbs = {verb: waves for verb, waves in body.verbs.items() if verb in self.verbs}
             if self.proportions:
                 body.rig = swollen(body.rig, swell, self.proportions)
             motion = procedural_motion(rng, body, self.frames, from_rest, speed)
