@@ -16,7 +16,7 @@ class Estimate:
     Attributes:
         mean: NaN where nothing was rated.
         low, high: Ends of the interval, NaN with fewer than `MIN_CLUSTERS` raters or items.
-        p: Two-sided, of the mean being 0 for new raters and new items (only of use for differences), NaN as above.
+        p: Two-sided, of the mean being that of the null for new raters and new items; NaN as above, or without a null.
         n: Ratings.
         raters, items: Clusters with at least one rating.
     """
@@ -61,13 +61,13 @@ def resampled_means(values: np.ndarray, drawn: Resampling) -> np.ndarray:
 
 
 def _clusters(deviations: np.ndarray, axis: int, n: int) -> tuple[float, int]:
-    """Variance of the mean if only the clusters along `axis` varied (sum of squared cluster totals), and their number."""
+    """Variance of the mean if only the clusters along `axis` varied, and how many of them hold a rating."""
     totals = np.nansum(deviations, axis=1 - axis)
     used = int(np.isfinite(deviations).any(1 - axis).sum())
     return float((totals**2).sum()) / n**2, used
 
 
-def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95) -> Estimate:
+def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95, null: float | None = None) -> Estimate:
     """Mean of a table with the interval that new raters and new items would give.
 
     The percentiles are those of the two-way bootstrap, taken further out for few clusters ("expanded percentile
@@ -79,6 +79,7 @@ def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95) -> Esti
         values: [R, I], NaN where not rated.
         drawn: Of :func:`resampling` with the same R and I.
         level: Of the interval, 0..1.
+        null: Mean that `p` is about.
     """
     rated = np.isfinite(values)
     n = int(rated.sum())
@@ -91,7 +92,8 @@ def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95) -> Esti
     deviations = values - mean
     parts = [_clusters(deviations, axis, n) for axis in (0, 1)]
     if sum(variance for variance, _ in parts) < 1e-18:
-        return Estimate(mean, mean, mean, 1.0 if mean == 0 else 0.0, n, *used)
+        p = np.nan if null is None else float(mean == null)
+        return Estimate(mean, mean, mean, p, n, *used)
     unbiased = [variance * count / (count - 1) for variance, count in parts]
     freedom = sum(unbiased) ** 2 / sum(v**2 / (count - 1) for v, (_, count) in zip(unbiased, parts))
     lost = sum(unbiased) / sum(variance for variance, _ in parts)
@@ -100,5 +102,5 @@ def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95) -> Esti
     means = means[np.isfinite(means)]
     low, high = np.quantile(means, [tail, 1 - tail])
     error = means.std() * np.sqrt(lost)
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error > 0 else 1.0
+    p = np.nan if null is None else float(2 * stats.t.sf(abs(mean - null) / error, freedom))
     return Estimate(mean, float(low), float(high), p, n, *used)

@@ -99,7 +99,7 @@ def icc(values: np.ndarray) -> Icc:
     two-way table; on a full table it is the analysis of variance, so that the textbook values come out.
 
     Args:
-        values: [n targets, k raters], NaN where not rated. Targets with a single score count (they inform about raters).
+        values: [n targets, k raters], NaN where not rated. A target with one score tells about its rater.
 
     Returns:
         All NaN if there are fewer than two targets or raters, too few scores, or no variance at all.

@@ -85,7 +85,8 @@ def _score(value: Any, levels: int, line: int) -> int:
     except (TypeError, ValueError):
         number = float("nan")
     if isinstance(value, bool) or not number.is_integer() or not 1 <= number <= levels:
-        raise InputError(f"Rating {line}: the score is {str(value)[:40]!r}; expected a whole number from 1 to {levels}.")
+        found = str(value)[:40]
+        raise InputError(f"Rating {line}: the score is {found!r}; expected a whole number from 1 to {levels}.")
     return int(number)
 
 
@@ -146,8 +147,8 @@ def rating_table(
             second.append((key, score))
         elif key in first:
             raise InputError(
-                f"Rating {line}: rater {key[0]!r} rated item {key[1]!r}, method {key[2]!r}, criterion {key[3]!r} twice; "
-                "keep one, or mark the second as a repeat."
+                f"Rating {line}: rater {key[0]!r} rated item {key[1]!r}, method {key[2]!r}, criterion {key[3]!r} "
+                "a second time; keep one rating, or mark the second as a repeat."
             )
         else:
             first[key] = score
