@@ -46,7 +46,7 @@ def swollen(rig: Rig, rng: np.random.Generator, amount: float) -> Rig:
 
 def stretched(motion: Motion, factors: np.ndarray) -> Motion:
     """A motion with all of its frames scaled along x, y and z by `factors` [3]: long, flat or tall objects."""
-    return replace(motion, vertices=motion.vertices * np.asarray(factors, np.float32))
+    return _scaled(motion, np.asarray(factors, np.float32))
 
 
 def mirrored(motion: Motion) -> Motion:
@@ -55,4 +55,9 @@ def mirrored(motion: Motion) -> Motion:
     Captions never name a side, so they hold unchanged.
     """
     rig = replace(motion.rig, faces=np.ascontiguousarray(motion.rig.faces[:, ::-1]))
-    return replace(motion, rig=rig, vertices=motion.vertices * np.array([-1, 1, 1], np.float32))
+    return _scaled(replace(motion, rig=rig), np.array([-1, 1, 1], np.float32))
+
+
+def _scaled(motion: Motion, factors: np.ndarray) -> Motion:
+    matrices = None if motion.matrices is None else motion.matrices * factors[:, None]
+    return replace(motion, vertices=motion.vertices * factors, matrices=matrices)

@@ -28,6 +28,7 @@ class Motion:
         verb: Canonical verb.
         clip: The clip's own name.
         from_rest: Whether frame 0 is the rest pose.
+        matrices: [T, J, 3, 4] float32 joint matrices with which `rig.skin` gives `vertices`, where they are kept.
     """
 
     rig: Rig
@@ -36,6 +37,7 @@ class Motion:
     verb: str
     clip: str
     from_rest: bool = False
+    matrices: np.ndarray | None = None
 
 
 def rig_motion(
@@ -60,7 +62,7 @@ def rig_motion(
         rest = np.eye(3, 4, dtype=np.float32) if pack.rig.rest is None else pack.rig.rest
         matrices[..., 3] -= root_translation(pack.rig, matrices)[:, None]
         matrices = rest + ease(frames).astype(np.float32)[:, None, None, None] * (matrices - rest)
-    return Motion(pack.rig, pack.rig.skin(matrices), pack.source, verb, packed.name, from_rest)
+    return Motion(pack.rig, pack.rig.skin(matrices), pack.source, verb, packed.name, from_rest, matrices)
 
 
 def closes(rig: Rig, ends: np.ndarray) -> bool:
@@ -135,4 +137,4 @@ def procedural_motion(
         phases = np.minimum(np.arange(frames) / frames * speed, 1 - 1e-6)
     # A ramp starts at 0 by itself; easing it would only slow its first frames, which is right as well.
     matrices = body.matrices(waves, phases, ease(frames) if from_rest else 1.0)
-    return Motion(body.rig, body.rig.skin(matrices), body.rig.name, verb, verb, from_rest)
+    return Motion(body.rig, body.rig.skin(matrices), body.rig.name, verb, verb, from_rest, matrices)
