@@ -170,10 +170,14 @@ class Jobs:
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe(duplex=True)
-        self._process = self._context.Process(target=serve, args=(theirs,), name="studio-worker", daemon=True)
-        self._process.start()
+        process = self._context.Process(target=serve, args=(theirs,), name="studio-worker", daemon=True)
+        process.start()
         theirs.close()  # so that the worker's death is an end of file here
-        self._connection = ours
+        # only a started process can be killed, and one that starts while the studio closes has nobody else to do it
+        self._process, self._connection = process, ours
+        if self._closed:
+            self._kill()
+            raise OSError("the studio is closing")
 
     def _after_crash(self, job: Job) -> None:
         process = self._process

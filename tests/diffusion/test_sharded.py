@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from diffusion_dummies import small_unet
-from fsdp_worker import STEPS, batch, objective, total
+from fsdp_worker import ADAMW, STEPS, batch, objective, total
 
 from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.paths import REPO
@@ -92,7 +92,7 @@ def test_two_processes_that_share_parameters_train_like_one(tmp_path):
 
     model = objective()
     ema = Ema(model, 0.9)
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **ADAMW)
     for step in range(STEPS):
         losses = [total(model(batch(2 * step + rank))) for rank in range(2)]
         torch.testing.assert_close(found["losses"][step], losses[0].detach(), rtol=1e-5, atol=0)
