@@ -187,12 +187,13 @@ def train(config: AutoencoderConfig, out: Path | None, resume: str, max_minutes:
     start = checkpoints.resume(resume)
     rank, world, main_process = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     log = RunLog(out, "autoencoder", config, start, {"processes": world}, main_process)
-    means, (data, count) = Means(accelerator.device), rendered_or_stored(config.data, config.seed)
+    means = Means(accelerator.device)
+    data, count = rendered_or_stored(config.data, config.seed, accelerator.device)
     order = Order(config.seed, count, config.data.shuffle)
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
 
     # clips that training never reaches: the far end of the endless data
-    rendered = config.data.model_copy(update={"cache": None, "shards": None, "clips": 0})
+    rendered = config.data.model_copy(update={"cache": None, "shards": None, "clips": 0, "renderer": "cpu"})
     source, _ = rendered_or_stored(rendered, config.seed)
     held_out = [{n: t for n, t in source[900_000 + i].items() if isinstance(t, Tensor)} for i in range(12)]
 

@@ -43,6 +43,11 @@ class DataConfig(_Section):
     proportions: float = Field(default=0.15, ge=0, le=0.5, description="Largest relative change of a rig's axes.")
     mirror: float = Field(default=0.5, ge=0, le=1, description="Share of objects mirrored left to right.")
     speed: float = Field(default=0.2, ge=0, le=0.5, description="Largest relative change of a motion's speed.")
+    renderer: Literal["cpu", "device"] = Field(
+        default="cpu",
+        description="Who renders clips: the worker processes, or the device that trains, in batches "
+        "(t4d.data.device_render; workers then only draw what is to be seen).",
+    )
     verbs: tuple[str, ...] = Field(
         default=(), description="Canonical verbs that are drawn (t4d.data.captions.VERBS); empty: all but violent ones."
     )

@@ -20,12 +20,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from t4d.data.device_render import DeviceClips
 from t4d.paths import REPO
 from train.config import RunConfig
 
 
 def batches(data: Dataset, indices: Iterator[list[int]], workers: int) -> Iterator[dict[str, Any]]:
     """Batches of clips in a given order, made ahead by worker processes."""
+    if isinstance(data, DeviceClips):
+        return data.batches(indices, workers)
     ahead: dict[str, Any] = {"prefetch_factor": 4, "multiprocessing_context": "spawn"} if workers else {}
     return iter(DataLoader(data, batch_sampler=indices, num_workers=workers, collate_fn=default_collate, **ahead))  # type: ignore[arg-type]
 

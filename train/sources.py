@@ -1,10 +1,12 @@
 """Where training clips come from, as the configuration says."""
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
 from t4d.data.cache import CachedClips
 from t4d.data.dataset import ClipDataset
+from t4d.data.device_render import DeviceClips
 from t4d.data.latents import WithLatents, autoencoder_digest, check_packed
 from t4d.data.shards import ShardClips
 from t4d.errors import InputError
@@ -12,8 +14,13 @@ from train.config import DataConfig, StageOneTrainConfig
 from train.corrupted import CorruptedTracks
 
 
-def rendered_or_stored(config: DataConfig, seed: int) -> tuple[Dataset, int | None]:
+def rendered_or_stored(config: DataConfig, seed: int, device: torch.device | str = "cpu") -> tuple[Dataset, int | None]:
     """The training clips and how many there are (None: without end); item i is a pure function of config, seed and i.
+
+    Args:
+        config: See `DataConfig`.
+        seed: Of the clips.
+        device: Where `data.renderer=device` renders.
 
     Raises:
         InputError: The data cannot be found or used.
@@ -26,6 +33,8 @@ def rendered_or_stored(config: DataConfig, seed: int) -> tuple[Dataset, int | No
     elif config.shards is not None:
         stored = ShardClips(config.shards)
     if stored is not None:
+        if config.renderer == "device":
+            raise InputError("data.renderer=device renders clips, and data.cache or data.shards has them; set one.")
         views, frames = stored[0]["rgba"].shape[:2]
         if views < config.views or frames < config.frames:
             raise InputError(
@@ -47,7 +56,7 @@ def rendered_or_stored(config: DataConfig, seed: int) -> tuple[Dataset, int | No
         verbs=config.verbs,
         seed=seed,
     )
-    return rendered, config.clips or None
+    return DeviceClips(rendered, device) if config.renderer == "device" else rendered, config.clips or None
 
 
 def clips(config: StageOneTrainConfig, autoencoder: nn.Module) -> tuple[Dataset, int | None]:
@@ -63,7 +72,10 @@ def clips(config: StageOneTrainConfig, autoencoder: nn.Module) -> tuple[Dataset,
     Raises:
         InputError: The data cannot be found or used, or the latents are another autoencoder's.
     """
-    data, count = rendered_or_stored(config.data, config.seed)
+    device = next((p.device for p in autoencoder.parameters()), torch.device("cpu"))
+    data, count = rendered_or_stored(config.data, config.seed, device)
+    if config.data.renderer == "device" and (config.latents is not None or config.tracking.corruption.share > 0):
+        raise InputError("Stored latents and corrupted tracks go with data.renderer=cpu; set that.")
     if config.latents is not None:
         data = WithLatents(data, config.latents, autoencoder_digest(autoencoder))
     elif isinstance(data, ShardClips):

@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 from t4d.data.augment import jittered_light, mirrored, recolored, stretched, swollen
 from t4d.data.captions import VERBS, VIOLENT, caption
 from t4d.data.catalog import EVALUATION_TWINS, Catalog
-from t4d.data.framing import place, turned
+from t4d.data.framing import placement, turned
 from t4d.data.motion import Motion, procedural_motion, rig_motion
 from t4d.data.procedural import generate
 from t4d.data.render import render_clip
+from t4d.data.scene import Scene, placed_matrices
 from t4d.data.shade import shade_clip
 from t4d.errors import InputError
 from t4d.geometry.camera import Camera, network_camera, orbit_camera
@@ -114,6 +115,23 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        scene = self.scene(index)
+        rig, cameras = scene.rig, scene.cameras
+        srgb = shade_clip(scene.vertices, rig.faces, scene.colors, scene.light, rig.smoothing)
+        shown = render_clip(scene.vertices, rig.faces, srgb, cameras, flow_cell=self.flow_cell, grid=self.grid)
+        return {
+            "rgba": torch.from_numpy(shown.rgba),
+            "flow": torch.from_numpy(shown.flow),
+            "flow_valid": torch.from_numpy(shown.flow_valid),
+            "cameras": torch.stack([network_camera(c) for c in cameras]),
+            "tracks": torch.from_numpy(shown.tracks),
+            "visible": torch.from_numpy(shown.visible),
+            "query_valid": torch.from_numpy(shown.query_valid),
+            **scene.words,
+        }
+
+    def scene(self, index: int) -> Scene:
+        """Everything about item `index` but its pictures."""
         rng = np.random.default_rng([self.seed, index])
         extra = rng.spawn(1)[0]  # of its own, so that switching augmentation off does not change which clip is drawn
         for _ in range(TRIES):
@@ -125,7 +143,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             if not np.isfinite(motion.vertices).all():
                 self._skip(f"{motion.name} [{motion.clip}]", "positions that are not finite")
                 continue
-            placed = place(turned(motion.vertices, turn), cameras, radius)
+            placed = placement(turned(motion.vertices, turn), cameras, radius)
             if placed is not None:
                 break
         else:
@@ -133,22 +151,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         rig = motion.rig
         light = LightRig() if standard else jittered_light(rng)
         colors = rig.colors if rng.random() < 0.5 else recolored(rig.colors, rng)
-        srgb = shade_clip(placed[0], rig.faces, colors, light, rig.smoothing)
-        shown = render_clip(placed[0], rig.faces, srgb, cameras, flow_cell=self.flow_cell, grid=self.grid)
-        return {
-            "rgba": torch.from_numpy(shown.rgba),
-            "flow": torch.from_numpy(shown.flow),
-            "flow_valid": torch.from_numpy(shown.flow_valid),
-            "cameras": torch.stack([network_camera(c) for c in cameras]),
-            "tracks": torch.from_numpy(shown.tracks),
-            "visible": torch.from_numpy(shown.visible),
-            "query_valid": torch.from_numpy(shown.query_valid),
-            "caption": caption(rig.noun, motion.verb, rng, self.held_out_captions),
-            "verb": motion.verb,
-            "noun": rig.noun,
-            "name": motion.name,
-            "clip": motion.clip,
-        }
+        words = {"caption": caption(rig.noun, motion.verb, rng, self.held_out_captions), "verb": motion.verb}
+        words |= {"noun": rig.noun, "name": motion.name, "clip": motion.clip}
+        return Scene(rig, placed.vertices, placed_matrices(motion, turn, placed), colors, light, cameras, words)
 
     def _motion(self, rng: np.random.Generator, extra: np.random.Generator) -> Motion:
         from_rest = bool(rng.random() < self.rest_fraction)

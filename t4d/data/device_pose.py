@@ -1,4 +1,4 @@
-"""Skinning, light and projection of packed scenes in torch: `Rig.skin`, `shade_clip` and `project_vertices`, batched."""
+"""Skinning, light and projection of packed scenes in torch: `Rig.skin`, `shade_clip`, `project_vertices`, batched."""
 
 import torch
 from torch import Tensor

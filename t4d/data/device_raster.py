@@ -65,7 +65,9 @@ def surface_weights(corners: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     return torch.stack([wa, wb, 1 - wa - wb], -1), z
 
 
-def rasterise(screen: Tensor, faces: Tensor, clip_of_face: Tensor, clips: int, size: tuple[int, int], near: float) -> ZBuffer:
+def rasterise(
+    screen: Tensor, faces: Tensor, clip_of_face: Tensor, clips: int, size: tuple[int, int], near: float
+) -> ZBuffer:
     """Nearest triangle of each sample of I x B images.
 
     Args:
@@ -76,8 +78,6 @@ def rasterise(screen: Tensor, faces: Tensor, clip_of_face: Tensor, clips: int, s
         size: (h, w) in samples.
         near: Triangles with a corner nearer than this are skipped.
 
-    Returns:
-        A `ZBuffer`.
     """
     height, width = size
     buffer = torch.full((len(screen) * clips * height * width,), EMPTY, dtype=torch.int64, device=screen.device)

@@ -1,5 +1,6 @@
-"""What z-buffers say about colour, flow and tracks, in torch: the `resolve_*` and `track_points` of `t4d.data.raster`."""
+"""What z-buffers say about colour, flow and tracks, in torch: `resolve_*` and `track_points` of `t4d.data.raster`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -75,9 +76,7 @@ def color(hit: Hits, buffer: ZBuffer, srgb: Tensor, supersample: int, background
     return torch.cat([mean[:, :, :3] + (1 - alpha) * background, alpha], 2)
 
 
-def flow(
-    hit: Hits, buffer: ZBuffer, first: ZBuffer, frames: int, cell: int, tolerance: float
-) -> tuple[Tensor, Tensor]:
+def flow(hit: Hits, buffer: ZBuffer, first: ZBuffer, frames: int, cell: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """Backward flow to frame 0 [I, B, 2, h / cell, w / cell] and its validity [I, B, 1, ...].
 
     Args:
@@ -108,7 +107,7 @@ def on_screen(corners: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return (depth * corners[..., 0]).sum(-1) / z, (depth * corners[..., 1]).sum(-1) / z, z
 
 
-def _neighbours(buffer: ZBuffer, image: Tensor, clip: Tensor, x: Tensor, y: Tensor):
+def _neighbours(buffer: ZBuffer, image: Tensor, clip: Tensor, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Of each of the 2 x 2 samples about points: x, y, flat place, and whether it exists and shows something."""
     _, clips, height, width = buffer.packed.shape
     flat = buffer.packed.flatten()
