@@ -140,7 +140,7 @@ class Analysis:
 def _cell(table: RatingTable, method: int, criterion: int, drawn: Resampling, level: float) -> Cell:
     scores = table.scores[:, :, method, criterion]
     given = scores[np.isfinite(scores)]
-    found = estimate(scores, drawn, level)
+    found = estimate(scores, drawn, level, bounds=(1, table.levels))
     return Cell(
         table.methods[method],
         table.criteria[criterion],
@@ -176,19 +176,21 @@ def _pair(table: RatingTable, first: int, second: int, criterion: int, drawn: Re
     gap = scores[:, :, first] - scores[:, :, second]
     both = scores[:, :, [first, second]]
     won = np.where(np.isfinite(gap), (np.sign(gap) + 1) / 2, np.nan)
-    tests = [signed_rank(*unit_means(both, axis).T) for axis in (0, 1)]
+    by_rater, by_item = (signed_rank(*unit_means(both, axis).T) for axis in (0, 1))
     return Pair(
-        table.criteria[criterion],
-        table.methods[first],
-        table.methods[second],
-        estimate(gap, drawn, level, null=0.0),
-        float("nan"),
-        *(int(n) for n in ((gap > 0).sum(), (gap == 0).sum(), (gap < 0).sum())),
-        estimate(won, drawn, level),
-        tests[0],
-        float("nan"),
-        tests[1],
-        float("nan"),
+        criterion=table.criteria[criterion],
+        first=table.methods[first],
+        second=table.methods[second],
+        difference=estimate(gap, drawn, level, null=0.0),
+        p_holm=float("nan"),  # Holm needs the p of all pairs: `analyse_table` fills it in
+        wins=int((gap > 0).sum()),
+        ties=int((gap == 0).sum()),
+        losses=int((gap < 0).sum()),
+        preference=estimate(won, drawn, level, bounds=(0, 1)),
+        raters=by_rater,
+        raters_holm=float("nan"),
+        items=by_item,
+        items_holm=float("nan"),
     )
 
 

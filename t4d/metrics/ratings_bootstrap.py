@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from t4d.metrics.ratings_variance import variance_of_mean
+
 #: Fewer clusters than this on either side have no interval: resampling two or three raters says nothing about others.
 MIN_CLUSTERS = 5
 
@@ -60,26 +62,27 @@ def resampled_means(values: np.ndarray, drawn: Resampling) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
-def _clusters(deviations: np.ndarray, axis: int, n: int) -> tuple[float, int]:
-    """Variance of the mean if only the clusters along `axis` varied, and how many of them hold a rating."""
-    totals = np.nansum(deviations, axis=1 - axis)
-    used = int(np.isfinite(deviations).any(1 - axis).sum())
-    return float((totals**2).sum()) / n**2, used
-
-
-def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95, null: float | None = None) -> Estimate:
+def estimate(
+    values: np.ndarray,
+    drawn: Resampling,
+    level: float = 0.95,
+    null: float | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
     """Mean of a table with the interval that new raters and new items would give.
 
-    The percentiles are those of the two-way bootstrap, taken further out for few clusters ("expanded percentile
-    interval", Hesterberg 2015): the normal quantile becomes Student's, with Satterthwaite's degrees of freedom from the
-    variances between raters and between items, and the factor (n - 1) / n that a bootstrap of n clusters loses is given
-    back. `p` is Student's test with the bootstrap's standard error under the same corrections.
+    The interval has the shape of the two-way bootstrap and the size that its variance should have. The plain bootstrap
+    counts the residual of a single rating three times (Owen 2007), which makes intervals of differences between methods
+    a third too wide, and takes no account of how few clusters there are. So its percentiles are moved towards or away
+    from the mean: by the ratio of the unbiased standard error (`ratings_variance`) to the bootstrap's, and by that of
+    Student's to the normal quantile. ``python -m eval.study coverage`` measures the coverage of both.
 
     Args:
         values: [R, I], NaN where not rated.
         drawn: Of :func:`resampling` with the same R and I.
         level: Of the interval, 0..1.
-        null: Mean that `p` is about.
+        null: Mean that `p` is about: Student's test with the same standard error and degrees of freedom.
+        bounds: Least and largest value that a mean can have.
     """
     rated = np.isfinite(values)
     n = int(rated.sum())
@@ -89,18 +92,14 @@ def estimate(values: np.ndarray, drawn: Resampling, level: float = 0.95, null: f
     mean = float(values[rated].mean())
     if min(used) < MIN_CLUSTERS:
         return Estimate(mean, np.nan, np.nan, np.nan, n, *used)
-    deviations = values - mean
-    parts = [_clusters(deviations, axis, n) for axis in (0, 1)]
-    if sum(variance for variance, _ in parts) < 1e-18:
-        p = np.nan if null is None else float(mean == null)
-        return Estimate(mean, mean, mean, p, n, *used)
-    unbiased = [variance * count / (count - 1) for variance, count in parts]
-    freedom = sum(unbiased) ** 2 / sum(v**2 / (count - 1) for v, (_, count) in zip(unbiased, parts))
-    lost = sum(unbiased) / sum(variance for variance, _ in parts)
-    tail = stats.norm.sf(stats.t.isf((1 - level) / 2, freedom) * np.sqrt(lost))
+    if np.ptp(values[rated]) == 0:
+        return Estimate(mean, mean, mean, np.nan if null is None else float(mean == null), n, *used)
+    variance, freedom = variance_of_mean(values)
     means = resampled_means(values, drawn)
     means = means[np.isfinite(means)]
-    low, high = np.quantile(means, [tail, 1 - tail])
-    error = means.std() * np.sqrt(lost)
-    p = np.nan if null is None else float(2 * stats.t.sf(abs(mean - null) / error, freedom))
+    tails = (1 - level) / 2
+    quantile = float(stats.t.isf(tails, freedom))
+    scale = np.sqrt(variance) / means.std() * quantile / stats.norm.isf(tails)
+    low, high = np.clip(mean + (np.quantile(means, [tails, 1 - tails]) - mean) * scale, *bounds)
+    p = np.nan if null is None else float(2 * stats.t.sf(abs(mean - null) / np.sqrt(variance), freedom))
     return Estimate(mean, float(low), float(high), p, n, *used)

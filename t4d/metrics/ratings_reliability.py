@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from t4d.metrics.ratings_variance import variance_components
+
 
 @dataclass(frozen=True)
 class Icc:
@@ -93,51 +95,36 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def icc(values: np.ndarray) -> Icc:
-    """Intraclass correlations from the variances of targets, raters and residual.
-
-    The variances come from Henderson's first method (1953), which solves the expected sums of squares of an unbalanced
-    two-way table; on a full table it is the analysis of variance, so that the textbook values come out.
+    """Intraclass correlations from the variances of targets, raters and residual, also with ratings missing.
 
     Args:
         values: [n targets, k raters], NaN where not rated. A target with one score tells about its rater.
 
     Returns:
-        All NaN if there are fewer than two targets or raters, too few scores, or no variance at all.
+        All NaN if there are fewer than two targets or raters, too few scores, or no variance at all. Values below 0
+        mean that targets differ less than chance would make them.
     """
     nothing = Icc(*[float("nan")] * 7)
     values = values[np.isfinite(values).any(1)][:, np.isfinite(values).any(0)]
+    parts = variance_components(values)
+    if parts is None:
+        return nothing
     rated = np.isfinite(values)
-    n, (rows, columns) = int(rated.sum()), values.shape
-    if min(rows, columns) < 2 or n <= rows + columns - 1:
-        return nothing
-    filled = np.where(rated, values - values[rated].mean(), 0.0)  # centred: the mean's own term is 0
-    by_row, by_column = rated.sum(1), rated.sum(0)
-    raw = (filled**2).sum()
-    of_rows, of_columns = (filled.sum(1) ** 2 / by_row).sum(), (filled.sum(0) ** 2 / by_column).sum()
-    row_part, column_part = (by_row**2).sum() / n, (by_column**2).sum() / n
-    # Expected raw, row and column sums of squares less the mean's, in (targets, raters, residual).
-    system = np.array(
-        [
-            [n - row_part, n - column_part, n - 1],
-            [n - row_part, rows - column_part, rows - 1],
-            [columns - row_part, n - column_part, columns - 1],
-        ],
-        np.float64,
-    )
-    if np.linalg.matrix_rank(system) < 3 or raw < 1e-12:
-        return nothing
-    targets, raters, residual = (float(v) for v in np.linalg.solve(system, [raw, of_rows, of_columns]))
-    k = float(rows / (1 / by_row).sum())
+    by_target = rated.sum(1)
+    k = float(len(by_target) / (1 / by_target).sum())
     one1 = onek = float("nan")
-    if (by_row == by_row[0]).all() and by_row[0] > 1:
-        between, within = of_rows / (rows - 1), (raw - of_rows) / (n - rows)
+    if (by_target == by_target[0]).all() and by_target[0] > 1:
+        means = np.nanmean(values, axis=1)
+        between = k * means.var(ddof=1)
+        within = float(np.nansum((values - means[:, None]) ** 2)) / (parts.cells - len(means))
         one1 = _ratio(float(between - within), float(between + (k - 1) * within))
         onek = _ratio(float(between - within), float(between))
+    targets, other = parts.rows, parts.columns + parts.residual
     return Icc(
-        _ratio(targets, targets + raters + residual),
-        _ratio(targets, targets + (raters + residual) / k),
-        _ratio(targets, targets + residual),
-        _ratio(targets, targets + residual / k),
+        _ratio(targets, targets + other),
+        _ratio(targets, targets + other / k),
+        _ratio(targets, targets + parts.residual),
+        _ratio(targets, targets + parts.residual / k),
         one1,
         onek,
         k,

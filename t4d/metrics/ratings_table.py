@@ -59,12 +59,12 @@ class RatingTable:
                 f"All {len(self.raters)} raters are excluded by the study's rules; analyse without exclusions."
             )
         scores = self.scores[keep]
-        rated = np.isfinite(scores).any((0, 2, 3))
+        rated = np.flatnonzero(np.isfinite(scores).any(axis=(0, 2, 3)))
         return replace(
             self,
             scores=scores[:, rated],
             raters=tuple(self.raters[i] for i in keep),
-            items=tuple(name for name, used in zip(self.items, rated) if used),
+            items=tuple(self.items[i] for i in rated),
             repeats=tuple(repeat for repeat in self.repeats if repeat.rater not in self.excluded),
             excluded=(),
         )
