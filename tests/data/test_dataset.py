@@ -95,6 +95,16 @@ def test_split_and_exclusions(folder):
         ClipDataset(folder / "nowhere")
 
 
+def test_chosen_verbs(folder):
+    options = {"side": 16, "views": 1, "frames": 3, "procedural_fraction": 0.5}
+    found = ClipDataset(folder, verbs=("run", "swim"), **options)
+    assert {found[i]["verb"] for i in range(24)} == {"run", "swim"}, "procedural fish swim, nothing else does anything"
+    with pytest.raises(InputError, match="no rig"):
+        ClipDataset(folder, verbs=("walk",), **options)
+    with pytest.raises(InputError, match="unknown verbs strut"):
+        ClipDataset(folder, verbs=("run", "strut"), **options)
+
+
 @pytest.mark.data
 def test_shared_split_has_no_leak(shared_data, tmp_path):
     """With the real catalogue: nothing of near, far or evaluation's twins can be drawn in training."""
