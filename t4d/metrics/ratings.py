@@ -124,6 +124,10 @@ class Analysis:
                 return cell
         raise KeyError((method, criterion))
 
+    def left_out(self, excluded: Sequence[str]) -> "Analysis":
+        """The same, saying that these raters were left out before."""
+        return replace(self, excluded=tuple(excluded), excluded_left_out=True)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, None in the place of NaN."""
 
@@ -286,4 +290,4 @@ def analyse(
     if not exclude:
         return analyse_table(table, draws=draws, level=level, seed=seed)
     found = analyse_table(table.without_excluded(), draws=draws, level=level, seed=seed)
-    return replace(found, excluded=table.excluded, excluded_left_out=True)
+    return found.left_out(table.excluded)

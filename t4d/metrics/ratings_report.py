@@ -218,7 +218,7 @@ def report_markdown(
     parts += ["## Pairs of methods\n", pairs_markdown(analysis, *both)]
     parts += ["## All methods together (Friedman)\n", omnibus_markdown(analysis, criterion_labels)]
     parts += ["## Agreement of raters\n", reliability_markdown(analysis, criterion_labels)]
-    if everyone is not None and analysis.excluded:
+    if everyone is not None and analysis.excluded_left_out and analysis.excluded:
         parts += ["## With and without exclusions\n", exclusions_markdown(analysis, everyone, *both)]
     settings = analysis.settings
     parts += [
