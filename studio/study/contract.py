@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from t4d.errors import InputError
+
 Phase = Literal["consent", "practice", "rate", "done"]
 Kind = Literal["practice", "item", "check", "repeat"]
 
@@ -68,7 +70,7 @@ class Page:
         comment: as stored.
         answered: whether the page has been submitted.
         editable: whether a submission would be accepted now (an answered page is only where the study allows back).
-        edit: number of the newest stored edit of the page; the next `Submission.edit` is larger.
+        edit: of the newest stored `Submission`; 0 where there is none.
         min_watch_s: seconds every video plays before the page can be submitted.
         comments: whether a comment field is offered.
     """
@@ -104,8 +106,9 @@ class Submission:
         comment: free text, up to `MAX_COMMENT` characters.
         watched_s: seconds the page's video (the least watched one) has played.
         page_s: seconds the page was open and visible.
-        edit: counts up with every change to the page. A retried older edit never replaces a newer one; with equal
-            numbers the later arrival counts.
+        edit: when the rater changed the page: milliseconds since 1970 by the browser's clock, at least one more than
+            `Page.edit`. Of one page the submission with the largest number counts, so that a late retry of an older
+            one never replaces a newer one; with equal numbers (all 0, say) the later arrival counts.
     """
 
     key: str
@@ -138,6 +141,14 @@ class Finished:
 
     code: str
     redirect: str | None
+
+
+class Refused(InputError):
+    """What arrived will never be accepted: sending it again is useless."""
+
+
+class NotSaved(InputError):
+    """The server could not store something sound (disk full, read-only, busy): keep it and send it again."""
 
 
 MAX_COMMENT = 2000
