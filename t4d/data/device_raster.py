@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 EMPTY = torch.iinfo(torch.int64).max
-PAIRS = {"cpu": 1 << 21, "cuda": 1 << 26}  # (triangle, sample) pairs at a time
+PAIRS = {"cpu": 1 << 21, "cuda": 1 << 25}  # (triangle, sample) pairs at a time
 
 
 @dataclass(frozen=True)

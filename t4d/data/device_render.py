@@ -22,7 +22,7 @@ from t4d.data.render import NEAR, TOLERANCE
 from t4d.data.scene import Scene
 from t4d.errors import InputError
 
-SAMPLES = {"cpu": 1 << 22, "cuda": 1 << 29}  # samples of pictures at a time
+SAMPLES = {"cpu": 1 << 22, "cuda": 1 << 27}  # samples of pictures at a time
 
 
 @torch.no_grad()

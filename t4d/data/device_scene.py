@@ -5,6 +5,7 @@ Rigs differ in size, so vertices, faces and joints of all clips stand one after 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -133,3 +134,22 @@ def pack_scenes(scenes: Sequence[Scene]) -> PackedScenes:
         width=camera.width,
         words=[s.words for s in scenes],
     )
+
+
+def join_scenes(parts: Sequence[PackedScenes]) -> PackedScenes:
+    """Packed scenes one after another, as `pack_scenes` of all of them gives."""
+    if len(parts) == 1:
+        return parts[0]
+    vertices, joints, clips = (
+        [0, *accumulate(counts)]
+        for counts in ([len(p.rest) for p in parts], [p.matrices.shape[1] for p in parts], [p.clips for p in parts])
+    )
+    moved = {"groups": vertices, "faces": vertices, "joints": joints, "clip_of_vertex": clips, "clip_of_face": clips}
+    found = {}
+    for field in fields(PackedScenes):
+        values = [getattr(p, field.name) for p in parts]
+        if isinstance(values[0], Tensor):
+            starts = moved.get(field.name)
+            values = values if starts is None else [value + start for value, start in zip(values, starts)]
+            found[field.name] = torch.cat(values, 1 if field.name == "matrices" else 0)
+    return replace(parts[0], **found, words=[w for p in parts for w in p.words])
