@@ -146,4 +146,6 @@ def public(page: Page) -> dict:
     """What of a page may reach a browser: everything but whether it is a check or a repetition."""
     shown = asdict(page)
     shown["practice"] = shown.pop("kind") == "practice"
+    for row in shown["criteria"]:
+        row["anchors"] = {str(level): text for level, text in row["anchors"].items()}  # JSON has no other keys
     return shown
