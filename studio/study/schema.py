@@ -4,7 +4,7 @@ import hashlib
 import json
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -158,6 +158,18 @@ class VideoSpec(Strict):
 class StudyFile(Strict):
     """A whole study."""
 
+    # What may change while raters answer.
+    FREE: ClassVar = (
+        "title",
+        "consent",
+        "agree",
+        "instructions",
+        "contact",
+        "completion",
+        "expires",
+        "abandon_after_h",
+    )
+
     title: Needed = "User study"
     seed: int = Field(default=0, ge=0, lt=2**63)
     methods: tuple[Method, ...] = Field(min_length=1, max_length=12)
@@ -208,8 +220,7 @@ class StudyFile(Strict):
 
     def design_digest(self) -> str:
         """Names everything that answers depend on: texts for raters, completion and the closing date aside."""
-        free = {"title", "consent", "agree", "instructions", "contact", "completion", "expires", "abandon_after_h"}
-        fixed = self.model_dump(mode="json", exclude=free | {"video"})
+        fixed = self.model_dump(mode="json", exclude=set(self.FREE))
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="after")
