@@ -55,7 +55,10 @@ T4DStudy.Form = class {
 
   #say(row) {
     const level = this.scores[row.key];
-    row.said.textContent = level ? (row.anchors[level] ?? "") : "";
+    const inner = level > 1 && level < this.page.levels;
+    row.said.textContent = inner ? (row.anchors[level] ?? "") : "";
+    row.ends[0].classList.toggle("study-said", level === 1);
+    row.ends[1].classList.toggle("study-said", level === this.page.levels);
   }
 
   #row(slot, { id, question, anchors }) {
@@ -63,8 +66,9 @@ T4DStudy.Form = class {
     const key = `${slot}/${id}`;
     const name = `study-${this.page.token}-${key}`;
     const index = this.rows.length;
-    const said = h("span", { class: "study-said", "aria-hidden": "true" });
-    const row = { key, anchors, said, inputs: [] };
+    const said = h("span", { class: "study-said" });
+    const ends = [anchors[1], anchors[this.page.levels]].map((text) => h("span", {}, text ?? ""));
+    const row = { key, anchors, said, ends, inputs: [] };
     const levels = Array.from({ length: this.page.levels }, (_, i) => i + 1).map((level) => {
       const input = h("input", {
         type: "radio", name, value: level, checked: this.scores[key] === level, disabled: !this.page.editable,
@@ -75,14 +79,13 @@ T4DStudy.Form = class {
       row.inputs.push(input);
       return h("label", { title: anchors[level] ?? null }, input, h("span", {}, String(level)));
     });
-    const ends = [anchors[1], anchors[this.page.levels]];
     const help = this.help[id];
     row.group = h("fieldset", { class: "study-row" + (key in this.scores ? " answered" : ""), "data-row": key },
-      h("legend", {}, h("span", { class: "study-question" }, question, h("span", { class: "study-needed", "aria-hidden": "true" }, " *")),
+      h("legend", {}, h("span", { class: "study-question" }, question, h("span", { class: "study-needed", "aria-hidden": "true" }, "\u00a0*")),
         help && h("span", { class: "study-help" }, help)),
       h("div", { class: "study-levels" },
         h("div", { class: "study-choices" }, ...levels),
-        h("div", { class: "study-ends", "aria-hidden": "true" }, h("span", {}, ends[0] ?? ""), said, h("span", {}, ends[1] ?? ""))));
+        h("div", { class: "study-ends", "aria-hidden": "true" }, ends[0], said, ends[1])));
     this.rows.push(row);
     this.#say(row);
     return row.group;

@@ -92,7 +92,8 @@ T4DStudy.Rater = class {
       const { finished } = await T4DStudy.insist((sentence) => this.#problem(sentence), "finish", this.code);
       this.watched = {};
       this.#keep();
-      this.#put(T4DStudy.screens.done(finished, () => this.#anew(), this.#turk()));
+      const recruited = Object.keys(this.external).length > 0;
+      this.#put(T4DStudy.screens.done(finished, recruited ? null : () => this.#anew(), this.#turk()));
       this.#progress(1, 1);
     } catch (refused) {
       this.#put(T4DStudy.screens.message("Not finished yet", refused.message,

@@ -100,18 +100,19 @@ T4DStudy.screens = {
       h("div", { class: "study-prompt" }, h("h3", {}, "Text prompt"), h("blockquote", {}, page.prompt)), enlarge);
     const form = ({ label, grid }) => h("div", { class: "study-form" },
       h("h3", {}, side ? "Scores" : `Scores of ${label.toLowerCase()}`), grid);
+    const comment = screen.comment && h("div", { class: "study-comment" },
+      h("label", { for: "study-comment" }, "Comment (optional)"), screen.comment);
     const body = side
       ? h("div", { class: "study-side" }, material,
           h("div", { class: "study-results" }, ...results.map((one) =>
-            h("section", { class: "study-result", "aria-label": one.label }, h("h3", {}, one.label), one.box, form(one)))))
+            h("section", { class: "study-result", "aria-label": one.label }, h("h3", {}, one.label), one.box, form(one)))), comment)
       : h("div", { class: "study-single" },
           h("section", { class: "study-result", "aria-label": results[0].label }, h("h3", {}, results[0].label), results[0].box),
-          h("div", { class: "study-right" }, material, form(results[0])));
+          h("div", { class: "study-right" }, material, form(results[0]), comment));
     screen.node = h("section", { class: "study-page" },
       page.practice && h("p", { class: "study-practice" }, h("b", {}, "Practice. "), "These scores do not count; try everything out."),
       h("div", { class: "study-heading" }, h("h2", { tabindex: -1 }, page.title), h("p", {}, settings.instructions)),
       body,
-      screen.comment && h("div", { class: "study-comment" }, h("label", { for: "study-comment" }, "Comment (optional)"), screen.comment),
       h("div", { class: "study-actions" },
         settings.back && page.index > 0
           ? h("button", { type: "button", class: "study-back", onclick: () => rater.show(page.index - 1) }, "Back") : h("span", {}),
@@ -138,7 +139,7 @@ T4DStudy.screens = {
         h("input", { type: "hidden", name: "assignmentId", value: turk.assignment }),
         h("input", { type: "hidden", name: "completionCode", value: finished.code ?? "" }),
         h("button", { type: "submit", class: "study-primary" }, "Submit to Mechanical Turk")),
-      h("button", { type: "button", class: "study-link", onclick: another }, "Start as another person")));
+      another && h("button", { type: "button", class: "study-link study-another", onclick: another }, "Start as another person")));
   },
 
   message(title, sentence, ...buttons) {
