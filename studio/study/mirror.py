@@ -54,6 +54,7 @@ class Mirror:
                 found = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
                 if found == wanted[: len(found)]:
                     self._append(entries[len(found) :])
+                    self._last = (entries[-1].n or 0) if entries else 0  # also where nothing was missing
                     return
                 part = self.path.with_suffix(".part")
                 part.unlink(missing_ok=True)
