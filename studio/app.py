@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -15,6 +16,7 @@ from studio.jobs import make_runner
 from studio.runs import Workspace
 from studio.service import Studio
 from studio.tabs import animate
+from t4d.errors import InputError
 
 TITLE = "Track4DGen Studio"
 HOUR = 3600
@@ -59,8 +61,17 @@ def main(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1, and 0.0.0.0 on Spaces.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; the first free one from 7860 where not given.")] = None,
     share: Annotated[bool, typer.Option(help="Make a public link through Gradio's relay.")] = False,
+    study: Annotated[
+        Path | None,
+        typer.Option(envvar="T4D_STUDY", help="Serve this user study to raters, and nothing else: a file or folder."),
+    ] = None,
 ) -> None:
     """Start the studio in a browser page."""
+    if study is not None:
+        from studio.study.app import serve
+        from studio.study.opening import prepared_folder
+
+        return serve(prepared_folder(study), host, port, share)
     studio = Studio(Workspace(), make_runner())
     threading.Thread(target=_clean_forever, args=(studio.workspace,), name="studio-clean", daemon=True).start()
     default = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
@@ -72,7 +83,11 @@ def main(
 
 def run() -> None:
     """Entry point of ``app.py``."""
-    typer.run(main)
+    try:
+        typer.run(main)
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from None
 
 
 def _clean_forever(workspace: Workspace) -> None:
