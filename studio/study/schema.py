@@ -219,8 +219,12 @@ class StudyFile(Strict):
         return tuple(known[entry] if isinstance(entry, str) else entry for entry in self.practice)
 
     def design_digest(self) -> str:
-        """Names everything that answers depend on: texts for raters, completion and the closing date aside."""
+        """Names everything that answers depend on; `FREE` and the names used in tables may change."""
         fixed = self.model_dump(mode="json", exclude=set(self.FREE))
+        fixed["methods"] = [method.id for method in self.methods]
+        for entry in (*fixed["criteria"], *fixed["items"]):
+            entry.pop("label", None)
+            entry.pop("object", None)
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="after")
