@@ -7,7 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, event, text
-from sqlalchemy.exc import DatabaseError, DBAPIError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session, SQLModel, create_engine
 
 from studio.study.contract import NotSaved
@@ -15,6 +16,8 @@ from studio.study.models import VIEWS_AND_TRIGGERS
 from t4d.errors import InputError
 
 SCHEMA_VERSION = 1
+# What the database or the disk may raise; the last comes unwrapped while a connection is being opened.
+_FAILURES = (DBAPIError, PoolTimeout, sqlite3.Error)
 # MIGRATIONS[v] brings a database of schema version v to v + 1: SQL statements, run in one transaction after a backup.
 MIGRATIONS: dict[int, tuple[str, ...]] = {}
 BUSY_S = 10.0
@@ -36,7 +39,7 @@ class Database:
         self._engine = _engine(path)
         try:
             self._prepare()
-        except DBAPIError as error:
+        except _FAILURES as error:
             self.close()
             raise InputError(
                 f"{path} cannot be used as the study's database ({_reason(error)}); make it readable and writable, or "
@@ -56,7 +59,7 @@ class Database:
         try:
             with Session(self._engine) as session:
                 yield session
-        except DatabaseError as error:
+        except _FAILURES as error:
             raise NotSaved(f"The study's database could not be read ({_reason(error)}); try again soon.") from error
 
     @contextmanager
@@ -71,8 +74,8 @@ class Database:
             with Session(self._engine.execution_options(write=True), expire_on_commit=False) as session:
                 yield session
                 session.commit()
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+        except _FAILURES as error:
+            if isinstance(getattr(error, "orig", None), sqlite3.IntegrityError | sqlite3.ProgrammingError):
                 raise
             raise NotSaved(
                 f"Your answers could not be saved ({_reason(error)}); they stay on this page, so try again in a minute."
