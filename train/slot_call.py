@@ -82,6 +82,7 @@ def call(args: argparse.Namespace, started: float) -> None:
         send(args.out, args.back)
 
     training = SlotTraining(config, args.out, device, 60 * args.train_minutes, kept)
+    results.add(held_out=training.held_out.kind)
     (args.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     training.write({"event": "start", "time": time.time(), **vars(training.at), "machine": results.call["machine"]})
     ended = end - 60 * args.finish_minutes

@@ -21,7 +21,7 @@ NEEDED = ("diffusers", "pydantic", "gsplat")
 #: What a PyTorch installation for deep learning has; names as on PyPI.
 THERE = (
     "torch numpy scipy numba pillow accelerate transformers tokenizers safetensors huggingface-hub filelock regex "
-    "requests packaging psutil pyyaml tqdm rich ninja jaxtyping typing-extensions opencv-python-headless pytest zipp"
+    "requests packaging psutil pyyaml tqdm rich ninja jaxtyping opencv-python-headless pytest"
 ).split()
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
@@ -56,8 +56,7 @@ def download(requirement: str, out: Path, python: str) -> Path:
     done = subprocess.run([*command, requirement], check=False, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: {requirement} cannot be downloaded: {done.stderr.strip()[-300:]}")
-    found = set(out.glob("*.whl")) - before
-    return found.pop() if found else max(out.glob("*.whl"), key=lambda p: p.stat().st_mtime)
+    return (set(out.glob("*.whl")) - before).pop()
 
 
 def collect(names: list[str], out: Path, python: str, there: Container[str]) -> list[Path]:

@@ -1,0 +1,77 @@
+"""The slot's command as it will be typed, with a tiny network and seconds instead of minutes."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from t4d.diffusion.model import VideoModel
+from t4d.paths import REPO
+
+TINY = [
+    *("model.block_out_channels=[16,32]", "model.layers_per_block=1", "model.norm_num_groups=8"),
+    *("model.num_attention_heads=2", "model.motion_num_attention_heads=2", "model.kv_pool=[2,1]"),
+    *("text.width=32", "text.pooled=32", "image.width=16", "data.views=2", "data.frames=3"),
+    *("slot.workers=0", "slot.chunk=1", "slot.batch=1", "slot.most=4", "slot.trial_steps=1", "slot.warm_steps=1"),
+    *("slot.held_out=2", "slot.sampled=1", "slot.sample_steps=2", "slot.log_seconds=1", "slot.sheet_seconds=2"),
+    "curriculum=[{until: 0.5, views: 1, frames: 3, batch: 1}]",
+]
+
+
+def slot(out: Path, back: Path, *more: str, train: float) -> subprocess.CompletedProcess:
+    """Runs the program."""
+    command = [sys.executable, "train/slot.py", "--config", "train/configs/slot.yaml", "--out", str(out)]
+    command += ["--back", str(back), "--minutes", "4", "--train-minutes", str(train), *more, *TINY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_two_calls_are_one_training(tmp_path: Path):
+    out, back = tmp_path / "run", tmp_path / "back"
+    first = slot(out, back, train=0.03)
+    assert first.returncode == 0, first.stderr[-3000:]
+    second = slot(out, back, train=0.06)
+    assert second.returncode == 0, second.stderr[-3000:]
+
+    calls = json.loads((back / "results.json").read_text())["calls"]
+    assert len(calls) == 2 and all(c["errors"] == [] for c in calls)
+    assert all(c["check"]["agrees"] and c["check"]["renderer"] == "device" for c in calls)
+    assert [c["progress"] for c in calls] == [1, 1] and calls[1]["bench"] == {"left_out": "no CUDA device"}
+    assert 1.8 <= calls[0]["trained"]["seconds"] < 3.6 <= calls[1]["trained"]["seconds"] < 30
+    assert calls[1]["trained"]["step"] > calls[0]["trained"]["step"] > 0
+    assert {"far_loss_999", "sample_gain", "sample_map"} <= calls[1]["evaluations"][-1].keys()
+    assert "procedural objects" in calls[1]["held_out"]
+
+    lines = [json.loads(line) for line in (back / "log.jsonl").read_text().splitlines()]
+    starts = [line for line in lines if line.get("event") == "start"]
+    assert [s["step"] for s in starts] == [0, calls[0]["trained"]["step"]]
+    assert starts[1]["place"] == calls[0]["trained"]["place"]  # the clips go on, none comes twice
+    steps = [line for line in lines if "diff" in line]
+    assert steps[0]["views"] == 1 and steps[-1]["views"] == 2  # the curriculum went by time
+    assert steps[-1]["clips"] == calls[1]["trained"]["place"]
+
+    names = sorted(path.name for path in back.iterdir())
+    assert names == ["log.jsonl", "model-1-of-1.tar", "results.json", "sheet.png"]
+    with tarfile.open(back / "model-1-of-1.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    model = VideoModel.load(tmp_path / "model")
+    assert model.meta["steps"] == calls[1]["trained"]["step"] and model.label == "mini v1"
+    assert model.scheduler_config["rescale_betas_zero_snr"] is True
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--finish-minutes", "5"], "leaves nothing beside --finish-minutes 5"),
+        (["data.cache=somewhere"], "L_diff alone"),
+        (["--wheels", "tests/train"], "holds no wheels"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path: Path, more: list[str], sentence: str):
+    done = slot(tmp_path / "run", tmp_path / "back", *more, train=1)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and sentence in done.stderr
