@@ -204,6 +204,12 @@ class StageOneTrainConfig(RunConfig):
     high_noise: float = Field(
         default=0.0, ge=0, le=1, description="Share of times drawn from the noisiest sixth, where words decide most."
     )
+    balance: float = Field(
+        default=0.0,
+        ge=0,
+        description="Mean square of a clip's latents at which its L_diff counts half (mini, whose latents are motion); "
+        "0: all clips alike, as in the paper.",
+    )
     tracking: TrackingConfig = TrackingConfig()
     latents: Path | None = Field(
         default=None, description="Folder of precomputed latents (train/dataset.py latents); none: encode every step."

@@ -61,6 +61,24 @@ class Noised:
     points: Points | None
 
 
+def clip_weights(z: Tensor, balance: float) -> Tensor | None:
+    """Factor 1 / (1 + E / balance) of each clip's L_diff, E its mean square over frames 1..; not in the paper.
+
+    Where a latent is a motion, squares are of a hundred times another size from clip to clip, and a network without the
+    time to learn everything learns the few that leap.
+
+    Args:
+        z: Clean latents [B, V, T, C, h, w].
+        balance: Mean square at which a clip counts half; 0: every clip counts alike.
+
+    Returns:
+        [B], or None where `balance` is 0.
+    """
+    if not balance:
+        return None
+    return 1 / (1 + z[:, :, 1:].float().square().flatten(1).mean(1) / balance)
+
+
 class Objective(nn.Module):
     """Denoiser and the encoders that train with it, with the three losses of one forward pass.
 
@@ -80,7 +98,7 @@ class Objective(nn.Module):
         self.text_encoder = cast(nn.Module, model.text_encoder)
         self.image_encoder = cast(nn.Module, model.image_encoder)
         self.kind: PredictionType = model.prediction_type
-        self.tracking = config.tracking
+        self.tracking, self.balance = config.tracking, config.balance
         self.layer = resolve_layer(self.unet, config.tracking.layer)
         self.tapped: Tensor | None = None
         self.register_buffer("alphas_cumprod", model.alphas_cumprod, persistent=False)
@@ -113,7 +131,8 @@ class Objective(nn.Module):
                 pooled_text=pooled,
             )
         self.tapped = tap.raw[self.layer]
-        each = diffusion_loss(found, batch.z, batch.noise, batch.t, self.alphas_cumprod, self.kind)
+        weight = clip_weights(batch.z, self.balance)
+        each = diffusion_loss(found, batch.z, batch.noise, batch.t, self.alphas_cumprod, self.kind, weight)
         sums = {"diff": each * len(batch.z)}
         if batch.points is not None:
             c, p = self.tracking, batch.points

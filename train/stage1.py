@@ -36,7 +36,7 @@ from train.draws import Drawn, draw, noised
 from train.fork import Fork
 from train.measure import Means, TermNorms
 from train.networks import build
-from train.objective import Objective
+from train.objective import Objective, clip_weights
 from train.order import Order, micro_batches, positions, stage_at, with_steps
 from train.runs import Ema, Every, RunLog, agreed, batches
 from train.sharing import prepared
@@ -146,7 +146,9 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
                 optimiser.step()
                 optimiser.zero_grad()
             # beside them the loss of predicting no motion, for a network of x0
-            copy = batch.z[:, :, 1:].square().mean() * len(batch.z) / totals["diff"]
+            still = batch.z[:, :, 1:].square().flatten(1).mean(1)
+            weight = clip_weights(batch.z, config.balance)
+            copy = (still if weight is None else still * weight).sum() / totals["diff"]
             means.add(**terms, loss=loss, copy=copy)
         ema.update(objective, step)
         step += 1

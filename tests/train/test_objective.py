@@ -16,7 +16,7 @@ from train.config import Curriculum, StageOneTrainConfig, load_config
 from train.draws import draw, noised
 from train.measure import Means, TermNorms
 from train.networks import build, freeze
-from train.objective import Noised, Objective, Points
+from train.objective import Noised, Objective, Points, clip_weights
 
 CPU = torch.device("cpu")
 
@@ -143,3 +143,11 @@ def test_frozen_parts():
     assert len(freeze(module, ())) == 4
     with pytest.raises(InputError, match="No parameter's name holds c or d"):
         freeze(module, ("c", "d"))
+
+
+def test_clips_are_balanced_by_their_motion():
+    z = torch.zeros(3, 2, 4, 1, 2, 3)
+    z[:, :, 0] = 7.0  # frame 0 is the condition and counts for nothing
+    z[1, :, 1:], z[2, :, 1:] = 0.5**0.5, 3.0
+    assert clip_weights(z, 0.0) is None
+    torch.testing.assert_close(clip_weights(z, 0.5), torch.tensor([1.0, 0.5, 0.5 / 9.5]))
