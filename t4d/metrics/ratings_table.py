@@ -137,6 +137,9 @@ def rating_table(
         check, repeat, out = (_flag(row.get(name), name, line) for name in ("check", "repeat", "excluded"))
         if row["score"] is None or row["score"] == "":
             continue
+        unnamed = [name for name in COLUMNS[:4] if row[name] in (None, "")]
+        if unnamed:
+            raise InputError(f"Rating {line}: the {unnamed[0]} is empty; every rating needs one.")
         score = _score(row["score"], levels, line)
         if check:
             checks += 1
