@@ -76,7 +76,7 @@ class Studio:
     def clip(self, case: Case, seed: int, truth: Truth | None = None) -> Tensor:
         """[V, T, 4, H, W] in 0..1, rounded to 8 bits; coverage is the product's mask where the model has no alpha."""
         truth = truth or self.world.truth(case)
-        key = self._identity(case, seed, truth)
+        key = self.identity(case, seed, truth)
         stored = self.store.tensors(
             f"clip-{case.name.replace('/', '-')}-{seed}", key, lambda: self._sample(truth, seed)
         )
@@ -85,7 +85,7 @@ class Studio:
     def figures(self, case: Case, seed: int) -> dict[str, Any]:
         """The row of one clip, made once: see `judge`; with case, seed and CPU seconds."""
         truth = self.world.truth(case)
-        key = digest({**self._identity(case, seed, truth), "judging": self._judging})
+        key = digest({**self.identity(case, seed, truth), "judging": self._judging})
         known = self.store.read().get(key)
         if known is not None:
             return known
@@ -100,7 +100,7 @@ class Studio:
     def descriptor(self, case: Case, seed: int) -> Tensor:
         """`describe` of a generated clip."""
         truth = self.world.truth(case)
-        key = {**self._identity(case, seed, truth), "judging": self._judging}
+        key = {**self.identity(case, seed, truth), "judging": self._judging}
         name = f"verb-{case.name.replace('/', '-')}-{seed}"
         return self.store.tensors(name, key, lambda: {"v": describe(self.clip(case, seed, truth))})["v"]
 
@@ -112,7 +112,8 @@ class Studio:
         key = {"clip": _picture_digest(clip), "judging": self._judging}
         return self.store.tensors(f"real-{case.name.replace('/', '-')}", key, lambda: {"v": describe(clip)})["v"]
 
-    def _identity(self, case: Case, seed: int, truth: Truth) -> dict[str, Any]:
+    def identity(self, case: Case, seed: int, truth: Truth) -> dict[str, Any]:
+        """Everything a generated clip depends on."""
         return {
             "reference": _picture_digest(truth.reference if truth.clip is None else truth.clip),
             "prompt": truth.prompt,

@@ -41,7 +41,7 @@ def write_sheets(studio: Studio, objects: Sequence[Sequence[Case]], seed: int, f
             start = "" if case.rest else " (mid)"
             labels += [f"{case.verb}{start}, view {view}" for view in VIEWS]
         path = folder / f"{cases[0].object}.jpg"
-        save_jpeg(contact_sheet(torch.stack(rows), max_frames=8, view_labels=labels), path)
+        save_jpeg(contact_sheet(cropped(torch.stack(rows)), max_frames=8, view_labels=labels), path)
         paths.append(path)
     return paths
 
@@ -49,7 +49,7 @@ def write_sheets(studio: Studio, objects: Sequence[Sequence[Case]], seed: int, f
 def overview(studio: Studio, objects: Sequence[Sequence[Case]], seed: int, path: Path) -> None:
     """One picture of all objects: the first verb's view 0 in eight frames per object, half size, two columns."""
     rows: list[Tensor] = [studio.clip(cases[0], seed)[VIEWS[0]] for cases in objects]
-    half = [torch.nn.functional.avg_pool2d(row, 2) for row in rows]
+    half = [torch.nn.functional.avg_pool2d(cropped(row[None])[0], 2) for row in rows]
     labels = [f"{cases[0].object}: {cases[0].verb}" for cases in objects]
     middle = (len(half) + 1) // 2
     columns = [
@@ -60,6 +60,22 @@ def overview(studio: Studio, objects: Sequence[Sequence[Case]], seed: int, path:
     tall = max(len(column) for column in columns)
     padded = [np.pad(c, ((0, tall - len(c)), (0, 6), (0, 0)), constant_values=255) for c in columns]
     save_jpeg(np.concatenate(padded, axis=1), path)
+
+
+def cropped(clips: Tensor, margin: int = 4) -> Tensor:
+    """Clips [R, T, 4, H, W] cut to one square that holds the object in all of them, at least 128 pixels wide again."""
+    height, width = clips.shape[-2:]
+    shown = (clips[:, :, 3] > 0.02).flatten(0, 1).any(0)
+    rows, columns = shown.any(1).nonzero(), shown.any(0).nonzero()
+    if not len(rows):
+        return clips
+    top, bottom, left, right = (int(x) for x in (rows.min(), rows.max(), columns.min(), columns.max()))
+    side = min(max(bottom - top, right - left) + 1 + 2 * margin, height, width)
+    top = min(max((top + bottom + 1 - side) // 2, 0), height - side)
+    left = min(max((left + right + 1 - side) // 2, 0), width - side)
+    cut = clips[..., top : top + side, left : left + side]
+    large = torch.nn.functional.interpolate(cut.flatten(0, 1), (128, 128), mode="bicubic", align_corners=False)
+    return large.clamp(0, 1).unflatten(0, clips.shape[:2])
 
 
 def save_jpeg(picture: np.ndarray, path: Path) -> None:
