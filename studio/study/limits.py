@@ -1,6 +1,7 @@
 """Limits on how often something may happen, and the log of what was refused. Neither keeps addresses."""
 
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -58,6 +59,17 @@ class Budget:
             self._times.popleft()
 
 
+class _FileHandler(RotatingFileHandler):
+    """Where a line cannot be written, says so in one line instead of `logging`'s page of traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by `emit` inside its ``except``."""
+        why = sys.exc_info()[1]
+        logging.getLogger("studio.study").warning(
+            "%s (%s could not be written: %s)", record.getMessage(), LOG_NAME, why
+        )
+
+
 class RefusalLog:
     """Lines about refused requests in ``FOLDER/refused.log`` (1 MB, three files kept), without codes or addresses.
 
@@ -70,21 +82,17 @@ class RefusalLog:
         self._handler: logging.Handler = logging.StreamHandler()
         if folder is not None:
             # delay: a read-only folder must not keep the study from opening
-            self._handler = RotatingFileHandler(
+            self._handler = _FileHandler(
                 folder / LOG_NAME, maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8", delay=True
             )
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._log.addHandler(self._handler)
-        # A full disk must not turn a refusal into a failure: the line goes to stderr through logging's own fallback.
         self._fallback = logging.getLogger("studio.study")
 
     def refused(self, event: str, reason: str) -> None:
         """Writes one line; control characters are escaped and long reasons cut."""
         line = f"{event}: {reason}".encode("unicode_escape").decode()[:MAX_LINE]
-        try:
-            self._log.warning(line)
-        except OSError:
-            self._fallback.warning(line)
+        self._log.warning(line)
 
     def failed(self, event: str) -> None:
         """Reports an unexpected error, with its traceback, to the program's log."""
