@@ -20,6 +20,9 @@ class Slot(BaseModel):
     trial_steps: int = Field(default=6, ge=1, description="Steps after which a size of batch is judged.")
     warm_steps: int = Field(default=3, ge=0, description="Steps of a new size that are not timed.")
     memory: float = Field(default=0.6, gt=0, le=1, description="Share of the GPU's memory that growing may use.")
+    compile: bool = Field(
+        default=False, description="torch.compile the denoiser: minutes at the start and at new sizes of batch."
+    )
     log_seconds: float = Field(default=20, gt=0, description="Seconds between lines of log.jsonl.")
     sheet_seconds: float = Field(default=120, gt=0, description="Seconds between sheets, figures and saved weights.")
     held_out: int = Field(default=16, ge=1, description="Clips of unseen rigs (split far) whose loss is measured.")

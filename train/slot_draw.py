@@ -7,11 +7,17 @@ from t4d.diffusion.interfaces import ClipAutoencoder
 from t4d.diffusion.schedule import FirstFrameNoise, noisy_clip
 from train.config import StageOneTrainConfig
 from train.draws import Drawn, clean_latents
-from train.objective import Noised
+from train.objective import Noised, clip_weights
 from train.runs import generator
 from train.slot_clips import Shown
 
 WORDS, NOISE = 1, 2  # purposes of random numbers
+
+
+def still_loss(z: torch.Tensor, balance: float) -> torch.Tensor:
+    """L_diff of predicting no motion, for a network of clean latents: what its own is to be compared with."""
+    each, weight = z[:, :, 1:].float().square().flatten(1).mean(1), clip_weights(z, balance)
+    return (each if weight is None else weight * each).mean()
 
 
 def times(clips: int, high: float, steps: int, g: torch.Generator) -> torch.Tensor:

@@ -1,9 +1,7 @@
 """What a network in a slot's training can do with clips of objects it does not train on: L_diff, and sampled clips."""
 
-from typing import cast
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
@@ -21,7 +19,7 @@ from t4d.metrics.motion_maps import (
 from train.objective import Objective
 from train.slot_clips import Shown
 from train.slot_config import SlotConfig
-from train.slot_draw import noised
+from train.slot_draw import noised, still_loss
 
 SEED = 1_000_003  # added to the run's: whose clips training never draws, also of procedural objects
 TIMES = (999, 750, 500, 250, 51)
@@ -68,7 +66,7 @@ class HeldOut:
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 batch = noised(shown, model.autoencoder, objective.alphas_cumprod, config, t, time)
                 loss = float(objective(batch)["diff"]) / len(rgba)
-            scale = float(batch.z[:, :, 1:].square().mean()) if config.prediction == "sample" else 1.0
+            scale = float(still_loss(batch.z, config.balance)) if config.prediction == "sample" else 1.0
             found[f"far_loss_{t}"] = round(loss / max(scale, 1e-9), 4)
         return found
 
@@ -102,8 +100,3 @@ class HeldOut:
             sums["flicker"] += second_difference(made, where) / flicker
         figures = {f"sample_{name}": round(value / max(counted, 1), 3) for name, value in sums.items()}
         return {**figures, "sample_clips": counted}, rows
-
-
-def evaluation(objective: nn.Module) -> Objective:
-    """The objective in evaluation mode."""
-    return cast(Objective, objective.eval())

@@ -26,7 +26,7 @@ from train.slot_batch import GrowingBatch
 from train.slot_check import wait
 from train.slot_clips import SlotClips
 from train.slot_config import SlotConfig
-from train.slot_draw import noised
+from train.slot_draw import noised, still_loss
 from train.slot_evaluate import HeldOut
 
 
@@ -90,6 +90,8 @@ class SlotTraining:
         torch.manual_seed(config.seed)
         torch.set_float32_matmul_precision("high")
         self.model: VideoModel = build(config)
+        if config.slot.compile:
+            self.model.unet.forward = torch.compile(self.model.unet.forward)  # type: ignore[method-assign]
         frozen = cast(nn.Module, self.model.autoencoder)
         frozen.requires_grad_(False)
         self.objective = Objective(self.model, config).to(device)
@@ -189,7 +191,7 @@ class SlotTraining:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.ema.update(self.objective, self.at.step)
-        return torch.stack([loss.detach().float(), drawn.z[:, :, 1:].square().mean(), norm.float()])
+        return torch.stack([loss.detach().float(), still_loss(drawn.z, self.config.balance), norm.float()])
 
     def _room(self) -> bool:
         if self.device.type != "cuda":

@@ -147,9 +147,8 @@ def test_what_comes_back_is_few_whole_files(tmp_path: Path):
         with tarfile.open(part) as archive:
             archive.extractall(tmp_path / "there", filter="data")
     names = sorted(p.relative_to(model) for p in model.rglob("*") if p.is_file())
-    assert names == sorted(
-        p.relative_to(tmp_path / "there/model") for p in (tmp_path / "there").rglob("*") if p.is_file()
-    )
+    there = tmp_path / "there" / "model"
+    assert names == sorted(p.relative_to(there) for p in there.rglob("*") if p.is_file())
     assert all((model / n).read_bytes() == (there / n).read_bytes() for n in names)
     with (model / "big.bin").open("wb") as stream:
         stream.truncate(MOST_BYTES)
