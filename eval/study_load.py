@@ -125,7 +125,11 @@ async def _walk(
         acknowledged, on_the_way, began = ledger.acknowledged, ledger.open, time.monotonic()
         server.kill()
         server.start()
-        await asyncio.to_thread(server.wait)
+        try:
+            await asyncio.to_thread(server.wait)
+        except RuntimeError:
+            ledger.ended = True
+            raise
         done.append(Kill(acknowledged, on_the_way, round(time.monotonic() - began, 1)))
     await walking
     return done

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-RETRY_S = (0.2, 1.0)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 5.0  # between tries, as `studio/study/web/outbox.js` does it
 GIVE_UP_S = 300.0
 
 
@@ -59,6 +59,7 @@ class Ledger:
         seconds: of every acknowledged submission's last try, by kind.
         counts: double submits, resumes, requests without an answer, ...
         open: requests on their way now.
+        ended: nobody shall go on, because the server cannot be started.
         wrong: sentences about anything that was not as it must be.
         finished: code -> completion code.
         answered: tokens of the pages whose submission was acknowledged.
@@ -69,6 +70,7 @@ class Ledger:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"draft": [], "answer": [], "page": []})
     counts: Counter = field(default_factory=Counter)
     open: int = 0
+    ended: bool = False
     wrong: list[str] = field(default_factory=list)
     finished: dict[str, str] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
@@ -210,8 +212,11 @@ class SimulatedRater:
 
     async def _until(self, name: str, *data: Any, kind: str = "", sent: Sent | None = None) -> dict:
         """A call that is repeated until the server answers, as the page does it."""
+        pause = FIRST_PAUSE_S
         async with asyncio.timeout(GIVE_UP_S):
             while True:
+                if self.ledger.ended:
+                    raise Refused("the run was ended")
                 began = asyncio.get_running_loop().time()
                 try:
                     reply = await self._call(name, *data)
@@ -219,7 +224,8 @@ class SimulatedRater:
                     self.ledger.counts["requests without an answer"] += 1
                     if sent is not None:
                         sent.lost += 1
-                    await asyncio.sleep(self.rng.uniform(*RETRY_S))
+                    await asyncio.sleep(pause * self.rng.uniform(0.8, 1.2))
+                    pause = min(1.5 * pause, LONGEST_PAUSE_S)
                     continue
                 if kind:
                     self.ledger.seconds[kind].append(asyncio.get_running_loop().time() - began)

@@ -40,7 +40,9 @@ class ServedStudy:
         Returns:
             The address, once the server runs (with ``prevent_thread_lock``) or has ended.
         """
-        _, url, _ = self.page.launch(**{**self._settings(), **settings})
+        # _frontend=False skips Gradio's look at its own page, which must answer within 3 s: a server that comes back while
+        # a hundred raters ask again would end itself there.
+        _, url, _ = self.page.launch(**{**self.settings(), "_frontend": False, **settings})
         return url
 
     def close(self) -> None:
@@ -49,7 +51,8 @@ class ServedStudy:
         self.log.close()
         self.service.close()
 
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """What ``launch`` and ``gr.mount_gradio_app`` are given."""
         media = [PurePosixPath(path).name for path in self.service.media_paths()]
         return {
             "theme": theme.theme(),
