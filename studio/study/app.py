@@ -40,8 +40,8 @@ class ServedStudy:
         Returns:
             The address, once the server runs (with ``prevent_thread_lock``) or has ended.
         """
-        # _frontend=False skips Gradio's look at its own page, which must answer within 3 s: a server that comes back while
-        # a hundred raters ask again would end itself there.
+        # _frontend=False skips Gradio's look at its own page, which must answer within 3 s: a server that comes back
+        # while a hundred raters ask again would end itself there.
         _, url, _ = self.page.launch(**{**self.settings(), "_frontend": False, **settings})
         return url
 
