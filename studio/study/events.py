@@ -17,6 +17,7 @@ Where ``ok`` is false, ``message`` is a sentence for the rater and ``retry`` say
 can help (a full disk) or not (a score of 6). No HTTP answer at all, or one of 5xx, means: send the same again.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from typing import Any
@@ -57,7 +58,7 @@ class RaterEvents:
         Returns:
             ``{"ok": true, "rater": {"code", "phase", "page", "pages"}}``.
         """
-        return self._answer("join", lambda: {"rater": asdict(self._join(code, external))})
+        return self._answer("join", (code, external), lambda: {"rater": asdict(self._join(code, external))})
 
     def consent(self, code: str) -> dict:
         """Records that the rater has read the information and takes part.
@@ -68,7 +69,7 @@ class RaterEvents:
         Returns:
             ``{"ok": true, "rater": {...}}``.
         """
-        return self._answer("consent", lambda: {"rater": asdict(self.service.consent(code))})
+        return self._answer("consent", (code,), lambda: {"rater": asdict(self.service.consent(code))})
 
     def page(self, code: str, index: int | None = None) -> dict:
         """One page of a rater.
@@ -80,7 +81,7 @@ class RaterEvents:
         Returns:
             ``{"ok": true, "page": {...}}``.
         """
-        return self._answer("page", lambda: {"page": public(self.service.page(code, index))})
+        return self._answer("page", (code, index), lambda: {"page": public(self.service.page(code, index))})
 
     def answer(self, code: str, submission: dict, draft: bool = False) -> dict:
         """Stores the scores of a page.
@@ -102,7 +103,7 @@ class RaterEvents:
                 raise self._malformed(_UNREADABLE)
             return {"ack": asdict(self.service.answer(code, Submission(**submission), draft=draft))}
 
-        return self._answer("answer", store)
+        return self._answer("answer", (code, submission), store)
 
     def finish(self, code: str) -> dict:
         """The completion code, once every page is answered.
@@ -113,7 +114,7 @@ class RaterEvents:
         Returns:
             ``{"ok": true, "finished": {"code", "redirect"}}``.
         """
-        return self._answer("finish", lambda: {"finished": asdict(self.service.finish(code))})
+        return self._answer("finish", (code,), lambda: {"finished": asdict(self.service.finish(code))})
 
     def _join(self, code: Any, external: Any) -> Rater:
         if code is not None:
@@ -131,8 +132,10 @@ class RaterEvents:
         self.service.refused("malformed", sentence)
         return Refused(sentence)
 
-    def _answer(self, event: str, work: Callable[[], dict]) -> dict:
+    def _answer(self, event: str, sent: tuple, work: Callable[[], dict]) -> dict:
         try:
+            if not _is_text(sent):
+                raise self._malformed(_UNREADABLE)
             return {"ok": True, **work()}
         except InputError as error:
             self.log.refused(event, str(error))
@@ -149,3 +152,12 @@ def public(page: Page) -> dict:
     for row in shown["criteria"]:
         row["anchors"] = {str(level): text for level, text in row["anchors"].items()}  # JSON has no other keys
     return shown
+
+
+def _is_text(sent: Any) -> bool:
+    # JSON can spell half a surrogate pair, which no database, log or hash takes.
+    try:
+        json.dumps(sent, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
