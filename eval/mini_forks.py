@@ -1,0 +1,177 @@
+"""Gate 6: do the tracking losses of the paper help? Four forks of one base, paired: probe and generation gates.
+
+    python -m eval.mini_forks --weights BASE --forks FOLDER --rigs RIGPACK [--quick] [--out FOLDER]
+
+FOLDER holds `full`, `no_corr`, `no_pos` and `no_track`, each a fork of BASE (`train/stage1.py --fork`, the folder with
+fork.json or the run folder around it) or a whole model. All four see the same clips, noises and seeds; every difference
+is taken clip by clip and its interval resamples objects.
+
+The paper's claim: no_corr and no_pos are worse than full, no_track is worst. It is "confirmed" where an interval of the
+difference in delta_avg lies on the claimed side of zero, "refuted" where it lies on the other, else "undecided".
+Writes OUT/mini_forks.json (``mini_forks_quick.json`` with --quick). Other options: see `eval.mini`.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.ablation_plan import commit
+from eval.ablation_store import Store
+from eval.mini import add_common, report, sampled, seeds_of, studio_of
+from eval.mini_cases import FULL, QUICK
+from eval.mini_gates import Gate, over_objects, picture_gates, table
+from eval.mini_probe import CLIPS, FIGURES, far_clips, paired, probe
+from eval.mini_stage2 import view_gate
+from eval.mini_verbs import verb_gates
+from eval.stage2_truth import processor
+from t4d.diffusion.model import FORK_INDEX, INDEX, VideoModel
+from t4d.errors import InputError
+
+FORKS = ("full", "no_corr", "no_pos", "no_track")
+#: Worse is less of these: pairs (fork, better one).
+CLAIMS = (
+    ("no_corr", "full"),
+    ("no_pos", "full"),
+    ("no_track", "full"),
+    ("no_track", "no_corr"),
+    ("no_track", "no_pos"),
+)
+GENERATED = ("gain", "correlation", "magnitude", "flicker", "lab")
+ANY = (-float("inf"), float("inf"))
+Rows = Sequence[Mapping[str, Any]]
+
+
+def load(weights: str, folder: Path) -> VideoModel:
+    """A fork on its base, or a whole model.
+
+    Raises:
+        InputError: The folder holds neither, or the fork is of another base.
+    """
+    for place in (folder, folder / "fork"):
+        if (place / FORK_INDEX).is_file():
+            return VideoModel.load(weights, place)
+    for place in (folder, folder / "model"):
+        if (place / INDEX).is_file():
+            return VideoModel.load(place)
+    raise InputError(f"{folder} holds neither {FORK_INDEX} nor {INDEX}; give a folder of {', '.join(FORKS)}")
+
+
+def verdict(difference: Gate) -> str:
+    """What a difference (claimed to be negative) says; see the module's docstring."""
+    if difference.high < 0:
+        return "confirmed"
+    return "refuted" if difference.low > 0 else "undecided"
+
+
+def compare(found: Mapping[str, list[dict[str, Any]]], figure: str, by: str) -> list[tuple[str, Gate]]:
+    """(claim, difference with interval) of a figure for all `CLAIMS`.
+
+    Args:
+        found: Rows by fork.
+        figure: Field.
+        by: Field that names the clip; rows of one clip and different seeds must differ in it.
+    """
+    return [
+        (f"{worse} - {better}", over_objects("6", figure, paired(found[worse], found[better], figure, by), ANY))
+        for worse, better in CLAIMS
+    ]
+
+
+def differences_table(title: str, lines: Sequence[tuple[str, str, Gate]], judged: bool) -> str:
+    """Markdown: (figure, claim, difference) with the verdict where the claim is about this figure."""
+    out = [f"| {title} | difference | 95 % | objects, clips |" + (" claim |" if judged else "")]
+    out.append("| --- " * (5 if judged else 4) + "|")
+    for figure, claim, gate in lines:
+        told = f" {verdict(gate)} |" if judged else ""
+        ends = f"{gate.low:+.4f} .. {gate.high:+.4f}"
+        out.append(f"| {figure}: {claim} | {gate.value:+.4f} | {ends} | {gate.objects}, {gate.clips} |{told}")
+    return "\n".join(out)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures all forks, prints the tables, writes the result and returns it.
+
+    Raises:
+        InputError: A fork is missing or does not fit the base.
+    """
+    torch.set_num_threads(arguments.threads)
+    seeds, plan = seeds_of(arguments), QUICK if arguments.quick else FULL
+    spent = time.process_time()
+    models = {name: load(arguments.weights, arguments.forks / name) for name in FORKS}
+    models = {"base": VideoModel.load(arguments.weights), **models}
+    if len({model.sha256 for model in models.values()}) < len(models):
+        raise InputError(f"two of the forks in {arguments.forks} are the same weights; give four different ones")
+    data, clips = far_clips(arguments.rigs), 6 if arguments.quick else CLIPS
+    probed = {
+        name: probe(model, data, Store(arguments.work / model.sha256[:12]), clips) for name, model in models.items()
+    }
+    print("| probe | " + " | ".join(FIGURES) + " | clips |\n| --- " + "| --- " * (len(FIGURES) + 1) + "|")
+    for name, rows in probed.items():
+        means = [sum(row[figure] for row in rows) / max(len(rows), 1) for figure in FIGURES]
+        print(f"| {name} | " + " | ".join(f"{mean:.4f}" for mean in means) + f" | {len(rows)} |", flush=True)
+    claims = compare(probed, "delta_avg", "clip")
+    print(differences_table("probe", [("delta_avg", claim, gate) for claim, gate in claims], True), flush=True)
+
+    generated, gates, told = {}, {}, {}
+    samples = plan.samples(seeds)
+    for name in FORKS:
+        studio = studio_of(arguments, models[name])
+        rows = [{**row, "sample": f"{row['case']} {row['seed']}"} for row in sampled(studio, samples)]
+        generated[name], gates[name] = rows, picture_gates(rows)
+        more, verbs = verb_gates(studio, samples)
+        gates[name] += more
+        told[name] = {"verbs": verbs}
+        if not arguments.quick:
+            gate, told[name]["stage2"] = view_gate(studio, samples, rows)
+            gates[name].append(gate)
+        print(f"\n**{name}**: {models[name].label}\n{table(gates[name])}", flush=True)
+    lines = [(figure, *pair) for figure in GENERATED for pair in compare(generated, figure, "sample")]
+    print("\n" + differences_table("generated clips", lines, False))
+    result = {
+        "forks": {name: {"label": model.label, "weights": model.sha256} for name, model in models.items()},
+        "quick": arguments.quick,
+        "commit": commit(),
+        "seeds": seeds,
+        "probe": {name: [_plain(row) for row in rows] for name, rows in probed.items()},
+        "claims": [{"claim": c, "verdict": verdict(gate), **report([gate])[0]} for c, gate in claims],
+        "gates": {name: report(found) for name, found in gates.items()},
+        "differences": [{"claim": claim, **report([gate])[0]} for _, claim, gate in lines],
+        "clips": {name: [_plain(row) for row in rows] for name, rows in generated.items()},
+        "told": told,
+        "cpu_seconds": round(time.process_time() - spent),
+        "hardware": processor(),
+        "torch": torch.__version__,
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / ("mini_forks_quick.json" if arguments.quick else "mini_forks.json")
+    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    print(f"{path}: {result['cpu_seconds']} CPU-s")
+    return result
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in row.items() if k not in ("key", "sample")}
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in kept.items()}
+
+
+def main() -> None:
+    """Runs the program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="mini", help="the base of the forks")
+    parser.add_argument("--forks", type=Path, required=True, help=f"folder with {', '.join(FORKS)}")
+    add_common(parser)
+    try:
+        run(parser.parse_args())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
