@@ -17,11 +17,13 @@ LEAST_SECONDS = 15  # nothing is started with less left
 def commands(back: Path) -> dict[str, list[str]]:
     """Measurements by name, the surest first; the programs write their own files into `back`."""
     python = [sys.executable, "-m"]
+    render = [*python, "eval.bench.device_render", "--device", "cuda", "--clips", "3"]
+    render += ["--out", str(back / "bench_device_render.json")]
     step = [*python, "eval.bench.stage1_paper", "--device", "cuda", "--out", str(back / "bench_stage1_paper.json")]
     sampling = [*python, "eval.bench.paper_sampling", "--out", str(back / "bench_paper_sampling.json")]
     gpu_tests = ["tests/splat/test_gsplat_gpu.py", "-m", "gpu", "--confcutdir=tests/splat"]
     gsplat = [*python, "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:timeout", *gpu_tests]
-    return {"paper_step": step, "paper_sampling": sampling, "gsplat": gsplat}
+    return {"render": render, "paper_step": step, "paper_sampling": sampling, "gsplat": gsplat}
 
 
 def measure(device: torch.device, back: Path, end: float) -> dict[str, Any]:
