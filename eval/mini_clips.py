@@ -1,6 +1,7 @@
 """Clips that the model makes of cases, kept on disk, and the figures of each."""
 
 import hashlib
+import inspect
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from eval.mini_truth import FRAMES, Truth, World
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
 from t4d.metrics.motion_maps import (
+    INSIDE,
     ever_inside,
     first_frame_psnr,
     gain_over_still,
@@ -70,7 +72,11 @@ class Studio:
         self.settings: dict[str, Any] = effective
         self._code = source_digest(("diffusion", "diffusion/autoencoders", "diffusion/text", "diffusion/image"))
         judging = [(PACKAGE / "metrics" / f"motion_{name}.py").read_text() for name in ("maps", "verbs")]
-        self._judging = digest(judging + [(PACKAGE / "tracking" / "optical_flow.py").read_text()])
+        self._judging = digest(
+            judging
+            + [inspect.getsource(judge), inspect.getsource(describe)]
+            + [(PACKAGE / "tracking" / "optical_flow.py").read_text()]
+        )
         self.seconds = 0.0
 
     def clip(self, case: Case, seed: int, truth: Truth | None = None) -> Tensor:
@@ -151,6 +157,7 @@ def judge(clip: Tensor, truth: Truth) -> dict[str, float | None]:
     """Figures of one generated clip; those that need a real clip are None without one.
 
     - frame0: PSNR of frame 0 in the mask against the condition views, dB; lab: shift of the mean colour;
+    - area_least, area_most: silhouette area of frames 1..15 over that of frame 0, over all views;
     - moved: temporal standard deviation of the colours where the object ever is; bend: RMS second difference there;
     - gain: dB over copying frame 0; correlation: of the temporal-variance maps where either clip's object ever is;
       magnitude, flicker: moved and bend over those of the real clip, all three over that same region.
@@ -158,6 +165,9 @@ def judge(clip: Tensor, truth: Truth) -> dict[str, float | None]:
     found: dict[str, float | None] = {"frame0": first_frame_psnr(clip, truth.reference), "lab": lab_shift(clip)}
     own = ever_inside(clip)
     found |= {"moved": magnitude(clip, own), "bend": second_difference(clip, own)}
+    area = (clip[:, :, 3] > INSIDE).flatten(2).sum(-1)
+    ratio = area[:, 1:] / area[:, :1].clamp(min=1)
+    found |= {"area_least": float(ratio.min()), "area_most": float(ratio.max())}
     if truth.clip is None:
         return found | {"gain": None, "correlation": None, "magnitude": None, "flicker": None, "lab_real": None}
     where = ever_inside(clip, truth.clip)
