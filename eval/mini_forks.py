@@ -160,14 +160,19 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: round(v, 5) if isinstance(v, float) else v for k, v in kept.items()}
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--weights", default="mini", help="the base of the forks")
+    found.add_argument("--forks", type=Path, required=True, help=f"folder with {', '.join(FORKS)}")
+    add_common(found)
+    return found
+
+
 def main() -> None:
     """Runs the program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="mini", help="the base of the forks")
-    parser.add_argument("--forks", type=Path, required=True, help=f"folder with {', '.join(FORKS)}")
-    add_common(parser)
     try:
-        run(parser.parse_args())
+        run(parser().parse_args())
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error

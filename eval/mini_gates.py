@@ -1,7 +1,7 @@
 """Gates of the mini model as table rows: a figure with its interval over objects, its limit, and whether it holds."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class Gate:
         what: Measured thing, for people.
         value: NaN where nothing could be measured.
         low, high: 95 % interval over objects; NaN with fewer than two.
-        limits: Smallest and largest value that hold.
+        limits: The value must lie between them.
         objects, clips: What it is over.
         binding: False for lines that inform only.
         note: For the table.
@@ -43,17 +43,17 @@ class Gate:
     def holds(self) -> str:
         """ "yes" where the whole interval is within the limits, "unsure" where only the value is, else "no"."""
         least, most = self.limits
-        if not least <= self.value <= most:  # also NaN
+        if not least < self.value < most:  # also NaN; strict, so that a still copy is not above a still copy
             return "no"
-        return "yes" if least <= self.low and self.high <= most else "unsure"
+        return "yes" if least < self.low and self.high < most else "unsure"
 
     @property
     def limit(self) -> str:
         """The limits, for people."""
         least, most = self.limits
         if math.isinf(most):
-            return f">= {least:g}"
-        return f"<= {most:g}" if math.isinf(least) else f"{least:g} - {most:g}"
+            return f"> {least:g}"
+        return f"< {most:g}" if math.isinf(least) else f"{least:g} - {most:g}"
 
 
 def over_objects(
@@ -140,8 +140,9 @@ def picture_gates(rows: Sequence[Row]) -> list[Gate]:
         mid = [row for row in firsts if not row["rest"] and row["gain"] is not None]
         rest = [row for row in moving if row["rest"] and row["gain"] is not None]
         real = [row for row in _first_seed(moving) if row["gain"] is not None]
-        repeated = {row["case"] for row in rest if row["seed"] != firsts[0]["seed"]}
-        tried = [row for row in rest if row["case"] in repeated] if unseen else rest
+        count = Counter(row["case"] for row in rest)
+        often = [row for row in rest if count[row["case"]] == max(count.values())]
+        tried = [row for row in rest if count[row["case"]] >= min(4, max(count.values()))]
 
         def pairs(some: Sequence[Row], figure: str) -> list[tuple[str, float]]:
             return [(row["object"], row[figure]) for row in some]
@@ -155,7 +156,7 @@ def picture_gates(rows: Sequence[Row]) -> list[Gate]:
         )
         what = f"mid-motion: dB over copying frame 0{tag}"
         gates.append(over_objects("2a", what, pairs(mid, "gain"), (0, inf), binding=unseen))
-        top = best(tried, "gain", 8)
+        top = best(often, "gain", 8)
         what = f"from rest: the same, best of {_counts(top)}{tag}"
         gates.append(over_objects("2b", what, [x[:2] for x in top], (0, inf), binding=unseen))
         top = best(tried, "correlation", 4)
@@ -190,9 +191,10 @@ def stillness(firsts: Sequence[Row]) -> Gate:
         if row["rest"]:
             moved[row["object"]][row["verb"]] = row["moved"]
     paired = {name: verbs for name, verbs in moved.items() if "idle" in verbs and len(verbs) > 1}
-    ratios = [(n, v["idle"] / max(min(x for k, x in v.items() if k != "idle"), 1e-9)) for n, v in paired.items()]
-    least = sum(ratio < 1 for _, ratio in ratios)
-    note = f"least on {least} of {len(ratios)} objects"
+    least = {name: min(x for verb, x in verbs.items() if verb != "idle") for name, verbs in paired.items()}
+    # A ten-thousandth cannot be seen: clips that all stand still count as equal.
+    ratios = [(name, (verbs["idle"] + 1e-4) / (least[name] + 1e-4)) for name, verbs in paired.items()]
+    note = f"least on {sum(ratio < 1 for _, ratio in ratios)} of {len(ratios)} objects"
     what = '"stands still" / least moving other verb'
     return over_objects("3d", what, ratios, (-math.inf, 1), log=True, note=note)
 

@@ -1,12 +1,12 @@
 """Gates of the mini model: models that are known to be perfect, still or late, and the arithmetic of the table."""
 
 import dataclasses
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from mini_world import CLIPS, make_rigs
 
 from eval import mini_truth
 from eval.ablation_store import Store
@@ -16,36 +16,17 @@ from eval.mini_gates import best, interval, over_objects, passes, picture_gates,
 from eval.mini_sheets import MOST_BYTES, cropped, save_jpeg
 from eval.mini_truth import World
 from eval.mini_verbs import CHANCE, verb_gates
-from t4d.data.procedural import generate
 from t4d.data.render import render_clip
-from t4d.data.rigpack import FPS, PackedClip, PackedRig, save_pack
 from t4d.data.shade import shade_clip
 from t4d.errors import InputError
 from t4d.geometry.shading import LightRig
 from t4d.metrics.pictures import masked_mse, psnr
 
-CLIPS = {"run": "Gallop", "walk": "Walk", "idle": "Idle"}
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Two procedural rigs, one near and one far, with three clips each."""
-    out = tmp_path_factory.mktemp("packs")
-    index = {"split": {"near": ["a/wolf.glb"], "far": ["a/dog.glb"]}, "rigs": []}
-    for seed, name in ((3, "dog"), (4, "wolf")):
-        rng = np.random.default_rng(seed)
-        body = generate(rng, "quadruped", "dog", detail=0.6)
-        clips = []
-        for verb in CLIPS:
-            matrices = body.matrices(body.verbs[verb](rng), np.arange(12) / 12)
-            clips.append(PackedClip(CLIPS[verb], 11 / FPS, matrices.astype(np.float16)))
-        rest = np.repeat(np.eye(3, 4, dtype=np.float32)[None], clips[0].matrices.shape[1], 0)
-        smoothing = np.arange(len(body.rig.vertices), dtype=np.int32)
-        rig = dataclasses.replace(body.rig, noun=name, smoothing=smoothing, rest=rest)
-        save_pack(PackedRig(rig, clips, f"a/{name}.glb", name, []), out / f"{name}.npz")
-        file = {"file": f"{name}.npz", "source": f"a/{name}.glb", "joint_set": name, "clips": list(CLIPS.values())}
-        index["rigs"].append(file)
-    (out / "index.json").write_text(json.dumps(index))
+    out = make_rigs(tmp_path_factory.mktemp("packs") / "rigs")
     (out / "real3d").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mini_truth, "COUNT", 1500)
@@ -72,7 +53,7 @@ def test_real_clip_is_the_training_renderers_up_to_the_rasteriser(world):
 
 
 def test_gates_of_a_perfect_model_and_of_one_that_stands_still(world):
-    cases = [Case("far", "a/dog", verb, rest) for verb in CLIPS for rest in (True, False)]
+    cases = [*(Case("far", "a/dog", verb) for verb in CLIPS), Case("far", "a/dog", "walk", rest=False)]
     perfect, still = [], []
     for case in cases:
         clip = world.truth(case).clip
@@ -86,7 +67,7 @@ def test_gates_of_a_perfect_model_and_of_one_that_stands_still(world):
     assert {found[name].holds for name in ("1a", "1b", "2a", "2b", "3a", "3b", "3c", "3d")} == {"unsure"}  # one object
     frozen = {gate.gate: gate for gate in picture_gates(still)}
     assert frozen["2a"].value == 0 and frozen["3a"].value == 0 and frozen["3"].value == 0
-    assert frozen["3a"].holds == frozen["3b"].holds == frozen["3d"].holds == "no"
+    assert {frozen[name].holds for name in ("2a", "2b", "3a", "3b", "3d")} == {"no"}
     assert frozen["3c"].value < 1e-3 and frozen["1a"].value == 100
 
 
@@ -168,7 +149,7 @@ def test_best_of_and_stillness():
     }
     firsts = [{"object": o, "verb": v, "moved": m, "rest": True} for (o, v), m in moved.items()]
     gate = stillness(firsts)
-    assert gate.value == pytest.approx(math.sqrt(0.5 * 2)) and gate.note == "least on 1 of 2 objects"
+    assert gate.value == pytest.approx(math.sqrt(0.5 * 2), rel=1e-3) and gate.note == "least on 1 of 2 objects"
 
 
 def test_plans_pair_seeds_and_do_not_repeat():

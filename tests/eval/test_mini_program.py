@@ -1,0 +1,128 @@
+"""``python -m eval.mini`` and ``eval.mini_forks`` run whole: one denoising step, two objects, resumed, refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mini_world import make_rigs
+from safetensors.torch import load_file, save_file
+
+from eval import mini, mini_clips, mini_forks, mini_truth
+from eval.mini_cases import Case, Plan
+from eval.mini_forks import FORKS, compare, load, verdict
+from eval.mini_gates import over_objects
+from eval.mini_probe import paired
+from t4d.errors import InputError
+from t4d.paths import ASSETS
+
+DOG = [Case("far", "a/dog", verb) for verb in ("walk", "run", "idle")]
+PLAN = Plan((*DOG, Case("far", "a/dog", "walk", rest=False)), ((DOG[0], 2),))
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch) -> list[str]:
+    """Command line of a quick run on a small rig pack."""
+    rigs = make_rigs(tmp_path / "rigs")
+    (tmp_path / "real3d").mkdir()
+    monkeypatch.setattr(mini_truth, "COUNT", 1000)
+    for program in (mini, mini_forks):
+        monkeypatch.setattr(program, "QUICK", PLAN)
+    known = [Case(g, r, v) for g, r in (("far", "a/dog"), ("near", "a/wolf")) for v in ("walk", "run", "idle")]
+    monkeypatch.setattr(mini_truth.World, "verb_cases", lambda self: known)
+    line = f"--rigs {rigs} --real3d {tmp_path / 'real3d'} --out {tmp_path / 'out'} --work {tmp_path / 'work'}"
+    return [*line.split(), "--quick", "--steps", "1"]
+
+
+def test_whole_program_and_resume(small, tmp_path, monkeypatch, capsys):
+    arguments = mini.parser().parse_args([*small, "--sheets", str(tmp_path / "sheets")])
+    gates = mini.run(arguments)
+    printed = capsys.readouterr()
+    assert {gate.gate for gate in gates} == {"1a", "1b", "2a", "2b", "3a", "3b", "3c", "3d", "3", "4a", "4b"}
+    assert printed.out.count("\n| ") == len(gates) + 1 and "5/5" in printed.err
+    stored = json.loads((tmp_path / "out" / "mini_quick.json").read_text())
+    assert len(stored["clips"]) == 5 and len(stored["gates"]) == len(gates) and len(stored["weights"]) == 64
+    assert stored["sampling"]["steps"] == 1 and stored["seeds"][:2] == [0, 1]
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"dog.jpg", "overview.jpg"}
+
+    def never(*args, **options):
+        raise AssertionError("a finished clip was sampled again")
+
+    monkeypatch.setattr(mini_clips, "sample_clip", never)
+    again = mini.run(mini.parser().parse_args(small))
+    assert again == gates
+    with pytest.raises(AssertionError, match="sampled again"):  # other settings are other clips
+        mini.run(mini.parser().parse_args([*small, "--guidance", "3"]))
+
+
+def test_refusals_are_one_sentence(small, tmp_path, monkeypatch, capsys):
+    for more, told in (
+        (["--weights", str(tmp_path)], "No video model"),
+        (["--gates", "1,9"], "--gates names 9"),
+        (["--seeds", "1,2"], "8 or more"),
+        (["--rigs", str(tmp_path / "none")], "is not a folder"),
+    ):
+        monkeypatch.setattr("sys.argv", ["mini", *small, *more])
+        with pytest.raises(SystemExit) as stopped:
+            mini.main()
+        error = capsys.readouterr().err
+        assert stopped.value.code == 1 and error.startswith("error: ") and told in error and "Traceback" not in error
+
+
+def disturbed(folder: Path, scale: float) -> None:
+    """A copy of the shipped model whose denoiser is off by some noise."""
+    shutil.copytree(ASSETS / "weights" / "mini", folder)
+    generator = torch.Generator().manual_seed(0)
+    for file in (folder / "unet").glob("*.safetensors"):
+        state = load_file(file)
+        for name, value in state.items():
+            state[name] = value + scale * value.std(correction=0) * torch.randn(value.shape, generator=generator).to(
+                value
+            )
+        save_file(state, file)
+
+
+def test_forks_are_compared_clip_by_clip(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mini_forks, "QUICK", Plan(tuple(DOG[:2]), ((DOG[0], 2),)))
+    monkeypatch.setattr(mini_forks, "probe", lambda model, data, store, clips: real_probe(model, data, store, 2, 1))
+    for name, scale in zip(FORKS, (0.001, 0.002, 0.003, 1.0)):
+        disturbed(tmp_path / "forks" / name, scale)
+    monkeypatch.setattr("sys.argv", ["mini_forks", *small, "--forks", str(tmp_path / "forks")])
+    mini_forks.main()
+    found = json.loads((tmp_path / "out" / "mini_forks_quick.json").read_text())
+    assert set(found["probe"]) == {"base", *FORKS} and all(len(rows) == 2 for rows in found["probe"].values())
+    mean = {name: sum(row["delta_avg"] for row in rows) / 2 for name, rows in found["probe"].items()}
+    assert abs(mean["full"] - mean["base"]) < 0.02 and mean["no_track"] < mean["full"] - 0.05  # noise for weights
+    claimed = {each["claim"]: each for each in found["claims"]}
+    assert claimed["no_track - full"]["value"] == pytest.approx(mean["no_track"] - mean["full"], abs=1e-4)
+    assert set(found["gates"]) == set(FORKS) and all(len(rows) == 3 for rows in found["clips"].values())
+    assert "no_track - no_corr" in capsys.readouterr().out
+
+
+real_probe = mini_forks.probe
+
+
+def test_pairs_and_verdicts():
+    full = [{"clip": i, "object": o, "x": x} for i, (o, x) in enumerate([("a", 1.0), ("a", 3.0), ("b", 2.0)])]
+    less = [{**row, "x": row["x"] - 0.5} for row in full[::-1]]
+    assert sorted(paired(less, full, "x", "clip")) == [("a", -0.5), ("a", -0.5), ("b", -0.5)]
+    assert paired([{**full[0], "x": None}], full, "x", "clip") == []
+    found = compare({"full": full, "no_corr": less, "no_pos": full, "no_track": less}, "x", "clip")
+    told = {claim: (gate.value, verdict(gate)) for claim, gate in found}
+    assert told["no_corr - full"] == (-0.5, "confirmed") and told["no_pos - full"] == (0, "undecided")
+    assert told["no_track - no_pos"] == (-0.5, "confirmed")
+    worse = over_objects("6", "x", [("a", 0.1), ("b", 0.3)], mini_forks.ANY)
+    assert verdict(worse) == "refuted"
+    assert verdict(over_objects("6", "x", [("a", -0.1), ("b", 0.3)], mini_forks.ANY)) == "undecided"
+
+
+def test_missing_and_equal_forks_are_told(small, tmp_path):
+    with pytest.raises(InputError, match="holds neither"):
+        load("mini", tmp_path)
+    same = tmp_path / "same"
+    for name in FORKS:
+        shutil.copytree(ASSETS / "weights" / "mini", same / name)
+    parser = mini_forks.parser()
+    with pytest.raises(InputError, match="the same weights"):
+        mini_forks.run(parser.parse_args([*small, "--forks", str(same)]))
