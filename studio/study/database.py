@@ -21,7 +21,7 @@ _FAILURES = (DBAPIError, PoolTimeout, sqlite3.Error)
 # MIGRATIONS[v] brings a database of schema version v to v + 1: SQL statements, run in one transaction after a backup.
 MIGRATIONS: dict[int, tuple[str, ...]] = {}
 BUSY_S = 10.0
-_PRAGMAS = ("foreign_keys = ON", f"busy_timeout = {int(BUSY_S * 1000)}", "synchronous = FULL", "secure_delete = ON")
+_PRAGMAS = ("foreign_keys = ON", "synchronous = FULL", "secure_delete = ON")
 
 
 class Database:
@@ -113,7 +113,7 @@ class Database:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections; a later call opens new ones."""
         self._engine.dispose()
 
     def _prepare(self) -> None:
@@ -155,7 +155,7 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def connect(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would come too late: it ignores reads
-        for pragma in _PRAGMAS:
+        for pragma in (f"busy_timeout = {int(BUSY_S * 1000)}", *_PRAGMAS):
             connection.execute(f"PRAGMA {pragma}")
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")

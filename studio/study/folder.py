@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -91,5 +92,5 @@ def dump_study(study: StudyFile) -> str:
 
 
 def _short(value: object) -> str:
-    shown = repr(value)
+    shown = reprlib.repr(value)  # bounded: YAML aliases can make a small file a gigantic value
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -6,6 +6,8 @@ It holds everything the database does, recruiting parameters included, so it is 
 import json
 import logging
 import os
+import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,8 +47,12 @@ class Mirror:
             self._size = -1
             _LOG.warning("answers.jsonl could not be written (%s); the database has everything", error)
 
-    def rebuild(self) -> None:
-        """Makes the file equal to the journal: appends what is missing, rewrites it where a line differs or is torn."""
+    def rebuild(self, keep: bool = True) -> None:
+        """Makes the file equal to the journal: appends what is missing, rewrites it where a line differs or is torn.
+
+        Args:
+            keep: leave a file that had to be rewritten beside the new one, as ``answers-TIME.jsonl``.
+        """
         try:
             with self._lock:
                 entries = self._entries(0)
@@ -60,11 +66,29 @@ class Mirror:
                 part.unlink(missing_ok=True)
                 part.touch(mode=0o600)
                 part.write_bytes(b"".join(wanted))
+                if keep:
+                    stamp = time.strftime("%Y%m%d-%H%M%S")
+                    self.path.rename(self.path.with_name(f"{self.path.stem}-{stamp}-{secrets.token_hex(3)}.jsonl"))
                 part.replace(self.path)
                 self._last, self._size = (entries[-1].n or 0) if entries else 0, self.path.stat().st_size
         except (OSError, Timeout, InputError) as error:
             self._size = -1
             _LOG.warning("answers.jsonl could not be written (%s); the database has everything", error)
+
+    def forget(self, participant: str) -> None:
+        """Rewrites the file without an erased participant, and drops that one's lines from kept older files.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        for file in self.path.parent.glob(f"{self.path.stem}-*.jsonl"):
+            left = [line for line in file.read_bytes().splitlines(keepends=True) if participant.encode() not in line]
+            part = file.with_suffix(".part")
+            part.unlink(missing_ok=True)
+            part.touch(mode=0o600)
+            part.write_bytes(b"".join(left))
+            part.replace(file)
+        self.rebuild(keep=False)
 
     def _entries(self, after: int) -> Sequence[Journal]:
         with self._database.read() as session:

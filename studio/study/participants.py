@@ -95,5 +95,11 @@ def erase(store: Store, participant: str, backups: Path) -> None:
     with store.database.write() as session:
         for statement in _ERASE:
             session.execute(text(statement), {"id": participant})
-    store.mirror.rebuild()
+    try:
+        store.mirror.forget(participant)
+    except OSError as error:
+        raise NotSaved(
+            f"The participant is erased from the database, but not from answers.jsonl ({error.strerror}); make it "
+            "writable and start the study again."
+        ) from error
     store.database.truncate_log()
