@@ -290,4 +290,4 @@ def analyse(
     if not exclude:
         return analyse_table(table, draws=draws, level=level, seed=seed)
     found = analyse_table(table.without_excluded(), draws=draws, level=level, seed=seed)
-    return found.left_out(table.excluded)
+    return found.left_out(table.excluded) if table.excluded else found
