@@ -19,12 +19,14 @@ class Rater:
         phase: "consent" until `StudyService.consent`, then "practice" and "rate", "done" once every page is answered.
         page: index of the first unanswered page; ``pages`` when all are answered.
         pages: number of pages, practice, checks and repeats included; the same for every rater.
+        number: the pseudonym, by which the rater may ask for their data or its deletion.
     """
 
     code: str
     phase: Phase
     page: int
     pages: int
+    number: str
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class RaterEvents:
             external: query parameters of the address, e.g. ``{"PROLIFIC_PID": "..."}``.
 
         Returns:
-            ``{"ok": true, "rater": {"code", "phase", "page", "pages"}}``.
+            ``{"ok": true, "rater": {"code", "phase", "page", "pages", "number"}}``.
         """
         return self._answer("join", (code, external), lambda: {"rater": asdict(self._join(code, external))})
 

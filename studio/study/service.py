@@ -93,8 +93,8 @@ class StudyService:
                     known = session.exec(query).first()
                 if known is not None:
                     return self.join(self.store.add_code(known))
-        _, code = self.store.join(kept)
-        return Rater(code, "consent", 0, self.study.pages)
+        participant, code = self.store.join(kept)
+        return Rater(code, "consent", 0, self.study.pages, participant)
 
     def consent(self, code: str) -> Rater:
         """Notes that the rater agreed, and fixes the plan. Calling it again changes nothing.
@@ -287,9 +287,10 @@ class StudyService:
     def _rater(self, session: Session, participant: str, code: str) -> Rater:
         reached = self._reached(session, participant)
         if reached is None:
-            return Rater(code, "consent", 0, self.study.pages)
+            return Rater(code, "consent", 0, self.study.pages, participant)
         phase = "practice" if reached < len(self.study.practice) else "rate"
-        return Rater(code, "done" if reached >= self.study.pages else phase, reached, self.study.pages)
+        done = reached >= self.study.pages
+        return Rater(code, "done" if done else phase, reached, self.study.pages, participant)
 
     def _shown(self, page: PlanPage) -> list[tuple[str, str, str]]:
         """(slot, method, media path) of the page's videos."""

@@ -39,6 +39,7 @@ T4DStudy.Rater = class {
     this.code = code;
     try {
       const { rater } = await T4DStudy.insist((sentence) => this.#problem(sentence), "join", code, {});
+      this.number = rater.number;
       this.#keep();
       if (rater.phase === "consent") return this.#welcome();
       return rater.phase === "done" ? this.finish() : this.show(rater.page);
@@ -93,7 +94,8 @@ T4DStudy.Rater = class {
       this.watched = {};
       this.#keep();
       const recruited = Object.keys(this.external).length > 0;
-      this.#put(T4DStudy.screens.done(finished, recruited ? null : () => this.#anew(), this.#turk()));
+      const number = this.#number();
+      this.#put(T4DStudy.screens.done(finished, number, recruited ? null : () => this.#anew(), this.#turk()));
       this.#progress(1, 1);
     } catch (refused) {
       this.#put(T4DStudy.screens.message("Not finished yet", refused.message,
@@ -124,6 +126,7 @@ T4DStudy.Rater = class {
           this.#keep();
         }
         const { rater } = await T4DStudy.insist(told, "consent", this.code);
+        this.number = rater.number;
         await (rater.phase === "done" ? this.finish() : this.show(rater.page));
       } catch (refused) {
         told(refused.message);
@@ -189,7 +192,15 @@ T4DStudy.Rater = class {
     this.later.replaceChildren(h("summary", {}, "Continue later or on another device"),
       h("p", {}, "On this device just open the page again. Elsewhere, use this code (keep it to yourself):"),
       h("p", { class: "study-code" }, h("code", {}, this.code), copyCode, copyLink),
+      this.#number(),
       h("button", { type: "button", class: "study-link", onclick: () => this.#anew() }, "I am somebody else: start anew"));
+  }
+
+  #number() {
+    const { h } = T4DStudy;
+    const whom = this.settings.contact ? ` to ${this.settings.contact}` : "";
+    return h("p", { class: "study-number" }, `Your number, to give${whom} if you want your data or its deletion: `,
+      h("code", {}, this.number));
   }
 
   #problem(sentence) {

@@ -125,7 +125,7 @@ T4DStudy.screens = {
     return screen;
   },
 
-  done(finished, another, turk) {
+  done(finished, number, another, turk) {
     const { h } = T4DStudy;
     const copy = h("button", { type: "button", onclick: () => T4DStudy.copy(finished.code, copy) }, "Copy");
     return h("section", { class: "study-narrow" }, h("div", { class: "study-card study-done" },
@@ -139,6 +139,7 @@ T4DStudy.screens = {
         h("input", { type: "hidden", name: "assignmentId", value: turk.assignment }),
         h("input", { type: "hidden", name: "completionCode", value: finished.code ?? "" }),
         h("button", { type: "submit", class: "study-primary" }, "Submit to Mechanical Turk")),
+      number,
       another && h("button", { type: "button", class: "study-link study-another", onclick: another }, "Start as another person")));
   },
 
