@@ -4,9 +4,10 @@
 
 Clips have 4 views of 16 frames with flow and 15 x 15 tracks. Seconds on the CPU are processor seconds of one thread,
 clip by clip in turn; on a GPU seconds of the clock for batches of --batch, the device waited for. "scene" is what
-worker processes do in either case: drawing the clip, posing and placing it. Differences are over all clips: IoU of
-coverage above one half, shares of colour and flow values off by more than 0.002 and 0.0001, largest track error in
-pixels, share of visibilities that differ. Writes eval/results/bench_device_render[_cuda].json.
+worker processes do in either case: drawing the clip, posing and placing it. Differences are those of the worst clip:
+IoU of coverage above one half, shares of colours, flows and track positions off by more than 0.002, 0.0001 and 0.01
+pixels, share of visibilities. (Where two surfaces coincide, as in some rigs, rounding decides which one a query point
+lies on, and the two may part later: a point in a thousand.) Writes eval/results/bench_device_render[_cuda].json.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
         "iou": float((inside & wanted).sum() / (inside | wanted).sum().clamp_min(1)),
         "colors_off": float(((a - b).abs() > 2e-3).float().mean()),
         "flow_off": float(((ours["flow"].cpu() - theirs["flow"]).abs() > 1e-4).float().mean()),
-        "largest_track_error": float((ours["tracks"] - theirs["tracks"]).norm(dim=-1).max()),
+        "tracks_off": float(((ours["tracks"] - theirs["tracks"]).norm(dim=-1) > 0.01).float().mean()),
         "visibility_off": float((ours["visible"] != theirs["visible"]).float().mean()),
     }
 
