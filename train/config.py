@@ -180,6 +180,10 @@ class StageOneTrainConfig(RunConfig):
     fork_type: Literal["int8", "fp16"] = Field(default="int8", description="How a fork's difference is stored.")
     fork_megabytes: float = Field(default=4.0, gt=0, description="A larger fork is refused before it is trained.")
     autoencoder: Path | None = Field(default=None, description="Trained autoencoder (train/autoencoder.py); mini only.")
+    text_encoder: Path | None = Field(
+        default=None,
+        description="Taught text encoder (train/text_encoder.py) that takes the place of the start's; mini only.",
+    )
     model: dict[str, Any] = Field(default_factory=dict, description="Arguments of MultiViewMotionUNet.")
     text: dict[str, Any] = Field(default_factory=dict, description="Arguments of MiniTextEncoder.")
     image: dict[str, Any] = Field(default_factory=dict, description="Arguments of MiniImageEncoder.")

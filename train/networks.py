@@ -1,5 +1,6 @@
 """The networks that Stage One trains."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -30,6 +31,8 @@ def build(config: StageOneTrainConfig) -> VideoModel:
             )
         model.scheduler_config, model.label = {**model.scheduler_config, **config.scheduler}, config.label
         model.meta["guidance"] = config.guidance
+        if config.text_encoder is not None:
+            model.text_encoder = _taught(config.text_encoder)
         return model
     if config.autoencoder is None:
         raise InputError("Neither weights nor autoencoder is set; train one with train/autoencoder.py and name it.")
@@ -41,7 +44,8 @@ def build(config: StageOneTrainConfig) -> VideoModel:
 
 
 def _new(config: StageOneTrainConfig, autoencoder: ReferenceAutoencoder, scheduler: dict[str, Any]) -> VideoModel:
-    text, image = MiniTextEncoder(**config.text), MiniImageEncoder(**config.image)
+    text = MiniTextEncoder(**config.text) if config.text_encoder is None else _taught(config.text_encoder)
+    image = MiniImageEncoder(**config.image)
     unet = MultiViewMotionUNet(
         in_channels=autoencoder.latent_channels,
         out_channels=autoencoder.latent_channels,
@@ -54,6 +58,12 @@ def _new(config: StageOneTrainConfig, autoencoder: ReferenceAutoencoder, schedul
     )
     meta = {"guidance": config.guidance, "views": config.data.views, "frames": config.data.frames, "size": 128}
     return VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
+
+
+def _taught(folder: Path) -> MiniTextEncoder:
+    encoder = load_module(MiniTextEncoder, folder)
+    encoder.load_files(folder)
+    return encoder
 
 
 def freeze(module: nn.Module, trainable: tuple[str, ...]) -> dict[str, nn.Parameter]:
