@@ -28,13 +28,14 @@ class Mirror:
     Args:
         path: the file.
         database: whose journal it copies.
+        lock: file that processes lock while they write; on the local disk, which the mirror may not be.
     """
 
-    def __init__(self, path: Path, database: Database) -> None:
+    def __init__(self, path: Path, database: Database, lock: Path) -> None:
         self.path = path
         self._database = database
         self._last, self._size = 0, -1
-        self._lock = FileLock(path.with_suffix(".lock"), timeout=10, mode=0o600)
+        self._lock = FileLock(lock, timeout=10, mode=0o600)
 
     def follow(self) -> None:
         """Appends what the journal has and the file has not. A failure is logged and made good by the next call."""

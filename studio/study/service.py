@@ -6,19 +6,20 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import text
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from studio.study import export, flags, participants
-from studio.study.contract import Ack, Finished, NotSaved, Page, Rater, Refused, Row, Shown, Submission
+from studio.study.contract import Ack, Finished, NotSaved, Page, Rater, Refused, Submission
 from studio.study.folder import MEDIA_NAME, read_study
-from studio.study.models import Answer, Code, External, Participant, PlanPage, Score
+from studio.study.grid import Grid
+from studio.study.models import Answer, Code, External, Participant, PlanPage
 from studio.study.plan import Planner
-from studio.study.schema import AttentionCheck, Item, StudyFile
+from studio.study.schema import StudyFile
 from studio.study.store import Store, code_digest
 from studio.study.submission import check_content, check_form, usable_parameters
 from t4d.errors import InputError
@@ -32,17 +33,18 @@ class StudyService:
 
     Args:
         folder: made by ``python -m studio.study check`` (`studio.study.media.prepare`).
+        mirror: the mirror file; ``answers.jsonl`` in the folder where not given. Elsewhere, say on a persistent disk,
+            it outlives the folder: a missing database is rebuilt from it.
 
     Raises:
         InputError: not a prepared study, or its answers belong to another design.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mirror: Path | None = None) -> None:
         self.folder = Path(folder).resolve()
         self.media = self.folder / "media"
         self.study: StudyFile = read_study(self.folder / "study.yaml")
-        self._items: dict[str, Item] = {item.id: item for item in (*self.study.items, *self.study.practice_items())}
-        self._checks: dict[str, AttentionCheck] = {check.id: check for check in self.study.checks}
+        self._grid = Grid(self.study)
         for path in self.media_paths():
             if not MEDIA_NAME.fullmatch(path):
                 raise InputError(
@@ -51,7 +53,7 @@ class StudyService:
                 )
         self._planner = Planner(self.study)
         self._backing_up = threading.Lock()
-        self.store = Store(self.folder)
+        self.store = Store(self.folder, mirror)
         digest = self.study.design_digest()
         if self.store.meta("design", digest) != digest:
             self.close()
@@ -62,10 +64,7 @@ class StudyService:
 
     def media_paths(self) -> list[str]:
         """``media/...`` of everything that may be shown."""
-        found = [check.video for check in self.study.checks if check.video]
-        for item in self._items.values():
-            found += [item.reference, *item.videos.values()]
-        return found
+        return self._grid.media_paths()
 
     def join(self, code: str | None = None, external: Mapping[str, str] | None = None) -> Rater:
         """Begins, or goes on where a code or a recruiting service's participant was before.
@@ -132,7 +131,7 @@ class StudyService:
             if wanted < reached and not self.study.back and index is not None:
                 raise self._refuse("back", participant, "This page is answered, and this study has no way back.")
             query = select(PlanPage).where(PlanPage.participant == participant, PlanPage.position == wanted)
-            return self._page(session, session.exec(query).one(), reached)
+            return self._grid.page(session, session.exec(query).one(), reached)
 
     def answer(self, code: str, submission: Submission, draft: bool = False) -> Ack:
         """Stores a page's scores. When this returns they are on disk, once, however often they were sent.
@@ -161,7 +160,7 @@ class StudyService:
             known = session.exec(select(Answer.id).where(Answer.key == submission.key)).first() is not None
             reached = self._reached(session, participant) or 0
             person = session.get(Participant, participant)
-        cells = self._cells(page)
+        cells = self._grid.cells(page)
         if not known:
             self._check_open(participant)
             if person is None or person.finished_at is not None:
@@ -291,53 +290,3 @@ class StudyService:
         phase = "practice" if reached < len(self.study.practice) else "rate"
         done = reached >= self.study.pages
         return Rater(code, "done" if done else phase, reached, self.study.pages, participant)
-
-    def _shown(self, page: PlanPage) -> list[tuple[str, str, str]]:
-        """(slot, method, media path) of the page's videos."""
-        if page.kind == "check" and not page.methods:
-            return [("A", "", str(self._checks[str(page.attention)].video))]
-        videos = self._items[page.item].videos
-        return [(chr(65 + k), method, videos[method]) for k, method in enumerate(page.methods.split())]
-
-    def _rows(self, page: PlanPage) -> tuple[Row, ...]:
-        rows = [Row(criterion.id, criterion.question, criterion.anchors) for criterion in self.study.criteria]
-        check = self._checks.get(page.attention or "")
-        if check is not None and check.video is None:
-            place = int(code_digest(page.token), 16) % (len(rows) + 1)  # anywhere, but the same at every visit
-            rows.insert(place, Row(check.id, check.instruction))
-        return tuple(rows)
-
-    def _cells(self, page: PlanPage) -> list[tuple[str, str, str]]:
-        """(slot, row, method) of the page's grid."""
-        return [(slot, row.id, method) for slot, method, _ in self._shown(page) for row in self._rows(page)]
-
-    def _page(self, session: Session, page: PlanPage, reached: int) -> Page:
-        newest = session.execute(
-            text("SELECT id, comment, edit FROM newest_answer WHERE token = :token"), {"token": page.token}
-        ).first()
-        scores: dict[str, int] = {}
-        if newest is not None:
-            cells = session.exec(select(Score).where(col(Score.answer) == newest.id))
-            scores = {f"{cell.slot}/{cell.row}": cell.score for cell in cells}
-        person = session.get(Participant, page.participant)
-        answered = page.position < reached
-        return Page(
-            token=page.token,
-            index=page.position,
-            pages=self.study.pages,
-            kind=page.kind,  # type: ignore[arg-type]
-            title=page.title,
-            result=page.result,
-            reference=PurePosixPath(self._items[page.item].reference).name,
-            prompt=self._items[page.item].prompt,
-            videos=tuple(Shown(slot, PurePosixPath(path).name) for slot, _, path in self._shown(page)),
-            criteria=self._rows(page),
-            levels=self.study.levels,
-            scores=scores,
-            comment=newest.comment if newest is not None else "",
-            answered=answered,
-            editable=(not answered or self.study.back) and person is not None and person.finished_at is None,
-            edit=newest.edit if newest is not None else 0,
-            min_watch_s=self.study.min_watch_s,
-            comments=self.study.comments,
-        )

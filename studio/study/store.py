@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
 from studio.study.contract import Refused, Submission
@@ -17,6 +18,7 @@ from studio.study.database import Database
 from studio.study.mirror import Mirror, read_entries
 from studio.study.models import Answer, Code, Event, External, Journal, Meta, Participant, PlanPage, Score
 from studio.study.plan import Planned
+from t4d.errors import InputError
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no letter that is read as a digit
 _TABLES: dict[str, type[SQLModel]] = {
@@ -41,20 +43,32 @@ class Store:
     """The database and its mirror.
 
     Args:
-        folder: the study's folder; ``study.db`` and ``answers.jsonl`` are made there. Where only the mirror is left,
-            the database is rebuilt from it.
+        folder: the study's folder, in which ``study.db`` is made.
+        mirror: the mirror file; ``answers.jsonl`` in the folder where not given. Where only the mirror is left, the
+            database is rebuilt from it.
 
     Raises:
         InputError: the folder or the database cannot be used.
     """
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / "study.db"
-        entries = [] if path.is_file() else read_entries(folder / "answers.jsonl")
+    def __init__(self, folder: Path, mirror: Path | None = None) -> None:
+        path, mirror = folder / "study.db", mirror or folder / "answers.jsonl"
+        entries = [] if path.is_file() else read_entries(mirror)
         self.database = Database(path)
-        self.mirror = Mirror(folder / "answers.jsonl", self.database)
-        if entries:
-            self._restore(entries)
+        self.mirror = Mirror(mirror, self.database, folder / "answers.lock")
+        try:
+            if entries:
+                self._restore(entries)
+        except BaseException as error:
+            self.close()
+            for file in folder.glob("study.db*"):  # made a moment ago
+                file.unlink()
+            if isinstance(error, ValueError | KeyError | TypeError | IntegrityError):
+                raise InputError(
+                    f"{mirror} does not hold a study's answers ({type(error).__name__}); put the newest copy from "
+                    f"backups/ in place of {path.name}, or move the file away."
+                ) from error
+            raise
         self.mirror.rebuild()
 
     def read(self):
@@ -180,8 +194,12 @@ class Store:
             found = session.get(Meta, key)
         if found is None:
             with self.database.write() as session:
-                found = session.get(Meta, key) or Meta(key=key, value=value)
-                session.add(found)
+                found = session.get(Meta, key)
+                if found is None:
+                    found = Meta(key=key, value=value)
+                    session.add(found)
+                    self._note(session, "", "meta", {"key": key, "value": value})
+            self.mirror.follow()
         return found.value
 
     def refused(self, kind: str, participant: str, detail: str) -> None:
@@ -222,6 +240,8 @@ class Store:
                     person.slot, person.consented_at, person.seen_at = body["slot"], body["at"], body["at"]
                 if person is not None and entry["kind"] == "finish":
                     person.finished_at, person.completion = body["at"], body["completion"]
+                if entry["kind"] == "meta":
+                    session.add(Meta(key=body["key"], value=body["value"]))
                 session.add(Journal(**{**entry, "body": json.dumps(body, ensure_ascii=False)}))
                 session.flush()
 

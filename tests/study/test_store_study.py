@@ -85,7 +85,9 @@ def test_the_mirror_has_every_change_in_order(filled):
     folder, service, _ = filled
     entries = lines(folder)
     assert [entry["n"] for entry in entries] == list(range(1, len(entries) + 1))
-    assert [entry["kind"] for entry in entries] == ["join", "consent"] * 2 + (["answer"] * 2 + ["finish"]) * 2
+    assert [entry["kind"] for entry in entries] == ["meta"] + ["join", "consent"] * 2 + (
+        ["answer"] * 2 + ["finish"]
+    ) * 2
     scores = [row for entry in entries for table, row in entry["body"].get("rows", ()) if table == "score"]
     assert sorted(row["score"] for row in scores) == sorted(row["score"] for row in service.rows())
     assert (folder / "answers.jsonl").stat().st_mode & 0o777 == 0o600
