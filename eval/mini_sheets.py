@@ -47,14 +47,14 @@ def write_sheets(studio: Studio, objects: Sequence[Sequence[Case]], seed: int, f
 
 
 def overview(studio: Studio, objects: Sequence[Sequence[Case]], seed: int, path: Path) -> None:
-    """One picture of all objects: the first verb's view 0 in eight frames per object, half size, two columns."""
+    """One picture of all objects: the first verb's view 0 in eight frames per object, in two columns of rows."""
     rows: list[Tensor] = [studio.clip(cases[0], seed)[VIEWS[0]] for cases in objects]
-    half = [torch.nn.functional.avg_pool2d(cropped(row[None])[0], 2) for row in rows]
+    small = [torch.nn.functional.interpolate(cropped(row[None])[0], (96, 96), mode="area") for row in rows]
     labels = [f"{cases[0].object}: {cases[0].verb}" for cases in objects]
-    middle = (len(half) + 1) // 2
+    middle = (len(small) + 1) // 2
     columns = [
-        contact_sheet(torch.stack(part), max_frames=8, view_labels=names, min_tile=64)
-        for part, names in ((half[:middle], labels[:middle]), (half[middle:], labels[middle:]))
+        contact_sheet(torch.stack(part), max_frames=8, view_labels=names, min_tile=96)
+        for part, names in ((small[:middle], labels[:middle]), (small[middle:], labels[middle:]))
         if part
     ]
     tall = max(len(column) for column in columns)
