@@ -74,7 +74,7 @@ def dashboard(study: StudyFile, counts: dict[str, Any], flags: Sequence[dict[str
         f"{counts['balance']} at any place.</p>{balance}"
         f"<h2>Raters</h2><p>Those the rules of the study file exclude stay in the data, marked.</p>"
         f"{_table((*heads, 'flags', 'by the rules'), raters)}"
-        f"<h2>Objects</h2>{_table(('object', 'shown as', 'raters'), items)}"
+        f"<h2>Objects</h2>{_table(('id', 'object', 'raters'), items)}"
         f"<h2>Refused requests</h2>{_table(('kind', 'count', 'raters', 'last'), refused)}",
     )
 

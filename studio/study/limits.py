@@ -13,6 +13,7 @@ LOG_NAME = "refused.log"
 LOG_BYTES = 2**20
 LOG_FILES = 3
 MAX_LINE = 400
+_PROGRAM = logging.getLogger("studio.study")
 
 
 class Budget:
@@ -70,6 +71,13 @@ class _FileHandler(RotatingFileHandler):
         )
 
 
+class _File(RotatingFileHandler):
+    """A log file that hands a line to the program's own log where the disk does not take it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        _PROGRAM.warning(record.getMessage())
+
+
 class RefusalLog:
     """Lines about refused requests in ``FOLDER/refused.log`` (1 MB, three files kept), without codes or addresses.
 
@@ -96,7 +104,7 @@ class RefusalLog:
 
     def failed(self, event: str) -> None:
         """Reports an unexpected error, with its traceback, to the program's log."""
-        self._fallback.exception("%s failed", event)
+        _PROGRAM.exception("%s failed", event)
 
     def close(self) -> None:
         """Closes the file."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import httpx
 import pytest
+from gradio_client import Client
 from PIL import Image
 from study_serving import LABELS, Browserless, prepared_study, served
 
@@ -139,6 +140,18 @@ def test_parts_of_a_video_are_served_and_may_be_kept(walked: tuple) -> None:
     assert part.status_code == 206 and part.content == reply.content[10:20]
     assert reply.headers["content-type"] == "video/mp4" and "immutable" in reply.headers["cache-control"]
     assert reply.headers["referrer-policy"] == "no-referrer" and reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_gradios_own_client_calls_the_events(walked: tuple) -> None:
+    study, received, _ = walked
+    client = Client(received[0][0], verbose=False)
+    joined = client.predict(None, {"PROLIFIC_PID": "5f77"}, api_name="/study_join")
+    assert joined["ok"] and joined["rater"]["phase"] == "consent"
+    assert client.predict(joined["rater"]["code"], api_name="/study_consent")["rater"]["phase"] == "practice"
+    page = client.predict(joined["rater"]["code"], None, api_name="/study_page")["page"]
+    sent = Browserless("").submission(page)
+    assert client.predict(joined["rater"]["code"], sent, False, api_name="/study_answer")["ack"]["next_page"] == 1
+    assert study.events.page(joined["rater"]["code"], 0)["page"]["scores"] == sent["scores"]
 
 
 def test_the_pages_scripts_set_text_and_never_markup() -> None:

@@ -111,6 +111,8 @@ T4DStudy.screens = {
           h("div", { class: "study-right" }, material, form(results[0]), comment));
     screen.node = h("section", { class: "study-page" },
       page.practice && h("p", { class: "study-practice" }, h("b", {}, "Practice. "), "These scores do not count; try everything out."),
+      settings.practice > 0 && page.index === settings.practice &&
+        h("p", { class: "study-practice" }, h("b", {}, "Practice is over. "), "From here on your scores count."),
       h("div", { class: "study-heading" }, h("h2", { tabindex: -1 }, page.title), h("p", {}, settings.instructions)),
       body,
       h("div", { class: "study-actions" },
