@@ -15,7 +15,9 @@ from studio import theme, uploads, views
 from studio.jobs import make_runner
 from studio.runs import Workspace
 from studio.service import Studio
+from studio.studies import Studies
 from studio.tabs import animate
+from studio.tabs import study as study_tab
 from t4d.errors import InputError
 
 TITLE = "Track4DGen Studio"
@@ -23,14 +25,27 @@ HOUR = 3600
 CACHE_HOURS = 12
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """The page of a studio."""
+def build(studio: Studio, owner_only: bool = True) -> gr.Blocks:
+    """The page of a studio.
+
+    Args:
+        studio: the studio.
+        owner_only: nobody but the person who runs it reaches the page; only then it has the Study tab, which reads
+            folders of this machine and shows which method is which.
+    """
     hour = 3600
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(hour, CACHE_HOURS * hour)
     ) as page:
         gr.HTML(views.HEADER, padding=False)
-        animate.build(studio)
+        if owner_only:
+            with gr.Tabs():
+                with gr.Tab("Animate", id="animate-tab"):
+                    animate.build(studio)
+                with gr.Tab("Study", id="study-tab") as tab:
+                    study_tab.build(Studies(studio.workspace), tab)
+        else:
+            animate.build(studio)
 
         def leave(request: gr.Request) -> None:
             studio.leave(request.session_hash or "local")
@@ -76,7 +91,9 @@ def main(
     threading.Thread(target=_clean_forever, args=(studio.workspace,), name="studio-clean", daemon=True).start()
     default = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
     try:
-        build(studio).launch(server_name=host or default, server_port=port, share=share, **launch_settings(studio))
+        address = host or default
+        page = build(studio, owner_only=not share and address in ("127.0.0.1", "localhost", "::1"))
+        page.launch(server_name=address, server_port=port, share=share, **launch_settings(studio))
     finally:
         studio.runner.close()
 
