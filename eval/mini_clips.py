@@ -112,11 +112,14 @@ class Studio:
 
     def real_descriptor(self, case: Case) -> Tensor:
         """`describe` of the real clip."""
-        truth = self.world.truth(case)
-        assert truth.clip is not None
-        clip = truth.clip
-        key = {"clip": _picture_digest(clip), "judging": self._judging}
-        return self.store.tensors(f"real-{case.name.replace('/', '-')}", key, lambda: {"v": describe(clip)})["v"]
+        key = {"clip": self.world.key(case), "judging": self._judging}
+
+        def made() -> dict[str, Tensor]:
+            clip = self.world.truth(case).clip
+            assert clip is not None
+            return {"v": describe(clip)}
+
+        return self.world.store.tensors(f"real-{case.name.replace('/', '-')}", key, made)["v"]
 
     def identity(self, case: Case, seed: int, truth: Truth) -> dict[str, Any]:
         """Everything a generated clip depends on."""

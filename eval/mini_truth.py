@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,18 +77,20 @@ class World:
 
     def truth(self, case: Case) -> Truth:
         """Condition views and real clip of a case, cached by everything they come from."""
-        pack = self.pack(case)
-        path = self._path(case)
-        key = {
-            "case": [case.rig, case.verb if case.real else "", case.rest, case.variant, case.real],
-            "file": _file_digest(path),
-            "code": self._code,
-            "as": [SIZE, FRAMES, RADIUS, COUNT, MIDDLE],
-        }
+        pack, key = self.pack(case), self.key(case)
         prompt = plain_caption(case.noun or (pack.rig.noun if pack else case.object.lower()), case.verb)
         stored = self.store.tensors(case.name.replace("/", "-"), key, lambda: self._drawn(case, pack))
         pictures = stored["pictures"].float() / 255
         return Truth(pictures[:, 0], pictures if case.real else None, prompt)
+
+    def key(self, case: Case) -> dict[str, Any]:
+        """Everything that a case's pictures come from."""
+        return {
+            "case": [case.rig, case.verb if case.real else "", case.rest, case.variant, case.real],
+            "file": _file_digest(self._path(case)),
+            "code": self._code,
+            "as": [SIZE, FRAMES, RADIUS, COUNT, MIDDLE],
+        }
 
     def pack(self, case: Case) -> PackedRig | None:
         """The rig of a case; None for an object without motion."""
