@@ -62,13 +62,15 @@ def build(load: Callable[[], Results], title: str = "User study", api: bool = Fa
         with gr.Tab("Files"):
             files = gr.File(show_label=False, file_count="multiple", interactive=False)
 
+    # one folder by panel, written over: Gradio serves copies, which it names by content and clears away itself
+    folder = Path(tempfile.mkdtemp(prefix="study-results-"))
+
     def update() -> list[Any]:
         try:
             found = load()
         except InputError as error:
             return [str(error), *[None] * len(plots), "", "", None]
-        # a folder of its own each time: a download in progress keeps the files it began with
-        written = write_results(found, Path(tempfile.mkdtemp(prefix="study-results-")), title)
+        written = write_results(found, folder, title)
         figures = [found.figures.get(name) for name in NAMES]
         return [found.table, *figures, found.report, found.latex, [str(path) for path in written]]
 
