@@ -8,12 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from t4d.data.cache import save_item
+from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.schedule import add_noise
 from t4d.errors import InputError
 from t4d.paths import ASSETS, REPO
-from train.config import Curriculum, StageOneTrainConfig, load_config
+from train.config import Curriculum, DataConfig, StageOneTrainConfig, load_config
 from train.draws import Drawn, clean_latents
+from train.runs import batches
 from train.slot_back import MOST_BYTES, pack_model, send
 from train.slot_batch import GrowingBatch
 from train.slot_bench import run
@@ -21,6 +24,8 @@ from train.slot_clips import Shown, SlotClips, views_of
 from train.slot_config import SlotConfig
 from train.slot_draw import noised, times
 from train.slot_wheels import needs, pins
+from train.sources import clips as clips_of_config
+from train.sources import rendered_or_stored
 
 SLOT = REPO / "train" / "configs" / "slot.yaml"
 
@@ -94,6 +99,30 @@ def test_both_renderers_give_the_same_batches(config):
     assert ((ours.rgba - theirs.rgba).abs() > 2e-3).float().mean() < 1e-4
     assert ((ours.flow - theirs.flow).abs() > 1e-4).float().mean() < 1e-4
     assert torch.equal(ours.cameras, theirs.cameras)
+
+
+def test_stage_one_takes_the_same_clips_from_either_renderer():
+    data = DataConfig(side=32, views=2, frames=3, grid=5)
+    found = {}
+    for renderer in ("cpu", "device"):
+        clips, count = rendered_or_stored(data.model_copy(update={"renderer": renderer}), 3)
+        assert count is None
+        found[renderer] = next(batches(clips, iter([[4, 2]]), 0))
+    ours, theirs = found["device"], found["cpu"]
+    assert ours.keys() == theirs.keys() and ours["caption"] == theirs["caption"]
+    for name, value in theirs.items():
+        if isinstance(value, torch.Tensor):
+            assert ours[name].dtype == value.dtype
+            assert ((ours[name].float() - value.float()).abs() > 2e-3).float().mean() < 2e-3, name
+
+
+def test_a_renderer_that_has_nothing_to_render_is_told(tmp_path: Path, model):
+    with pytest.raises(InputError, match=r"data\.cache or data\.shards has them"):
+        save_item(ClipDataset(None, procedural_fraction=1.0, side=16, views=1, frames=2)[0], tmp_path / "000000.npz")
+        rendered_or_stored(DataConfig(side=16, views=1, frames=2, cache=tmp_path, renderer="device"), 0)
+    smoke = load_config(StageOneTrainConfig, REPO / "train" / "configs" / "smoke.yaml", ["data.renderer=device"])
+    with pytest.raises(InputError, match="renderer=cpu"):
+        clips_of_config(smoke.model_copy(update={"latents": tmp_path}), model.autoencoder)
 
 
 def test_noise_and_latents_of_a_batch_are_those_of_training(config, model):
