@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from studio.study.events import RaterEvents
 from studio.study.gate import MAX_BODY, Gate, media_route
 from studio.study.limits import RefusalLog
 from studio.study.service import StudyService
+from studio.study.space import kept_service
 
 
 class ServedStudy:
@@ -85,9 +87,12 @@ def serve(folder: Path, host: str | None = None, port: int | None = None, share:
         InputError: the folder is not a prepared study, or the administrator's password is too short.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    study = ServedStudy(StudyService(folder))
+    # The end of a Space's machine is announced by SIGTERM: close the study as after Ctrl-C, with a last push.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     default = "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
-    try:
-        study.launch(server_name=host or default, server_port=port, share=share)
-    finally:
-        study.close()
+    with kept_service(folder) as service:
+        study = ServedStudy(service)
+        try:
+            study.launch(server_name=host or default, server_port=port, share=share)
+        finally:
+            study.close()

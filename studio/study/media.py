@@ -13,6 +13,7 @@ from PIL import Image
 from studio.study.folder import MEDIA_NAME, read_study, write_study
 from studio.study.pictures import on_square, plain_background
 from studio.study.schema import StudyFile, VideoSpec
+from studio.study.store import has_begun
 from studio.study.video import PICTURES, VIDEOS, moments, read_frames, write_plain_video
 from t4d.errors import InputError
 
@@ -153,7 +154,7 @@ def _with_media(study: StudyFile, names: dict[str, str]) -> dict:
 
 def _check_answers(folder: Path, checked: StudyFile) -> None:
     """Refuses to change a design that answers belong to."""
-    if not ((folder / "study.db").is_file() or (folder / "answers.jsonl").is_file()):
+    if not has_begun(folder):
         return
     before = read_study(folder / "study.yaml")
     if before.design_digest() != checked.design_digest():

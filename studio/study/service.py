@@ -54,8 +54,7 @@ class StudyService:
         self._planner = Planner(self.study)
         self._backing_up = threading.Lock()
         self.store = Store(self.folder, mirror)
-        digest = self.study.design_digest()
-        if self.store.meta("design", digest) != digest:
+        if not self.store.claim_design(self.study.design_digest()):
             self.close()
             raise InputError(
                 f"The answers in {self.folder} belong to another design (items, methods, criteria, order or rules have "
@@ -180,8 +179,8 @@ class StudyService:
             stored = self.store.answer(page, submission, cells, self.study.levels, draft)
         except Refused as refusal:
             raise self._refuse("reused key", participant, str(refusal)) from None
-        following = stored.position if draft else stored.position + 1
-        return Ack(submission.key, stored.new, following if following < self.study.pages else None)
+        following = page.position if draft else page.position + 1
+        return Ack(submission.key, stored, following if following < self.study.pages else None)
 
     def finish(self, code: str) -> Finished:
         """Ends the rater's study; answers can no longer be changed. Calling it again gives the same.

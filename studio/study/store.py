@@ -5,7 +5,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,6 @@ _TABLES: dict[str, type[SQLModel]] = {
     "answer": Answer,
     "score": Score,
 }
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What `Store.answer` did: whether it is new, and the position of the page it belongs to."""
-
-    new: bool
-    position: int
 
 
 class Store:
@@ -122,7 +113,7 @@ class Store:
 
     def answer(
         self, page: PlanPage, submission: Submission, cells: Sequence[tuple[str, str, str]], levels: int, draft: bool
-    ) -> Stored:
+    ) -> bool:
         """Stores a checked submission, exactly once per key.
 
         Args:
@@ -131,6 +122,9 @@ class Store:
             cells: (slot, row, method) of every cell of the page's grid.
             levels: highest score.
             draft: an autosave.
+
+        Returns:
+            False where the key was stored before.
 
         Raises:
             Refused: the key was used for something else.
@@ -143,7 +137,7 @@ class Store:
             if known is not None:
                 if known.digest != digest:
                     raise Refused("This answer's number was already used for another answer; reload the page.")
-                return Stored(False, page.position)
+                return False
             now = time.time()
             answer = Answer(
                 key=submission.key, token=page.token, at=now, draft=draft, edit=submission.edit, digest=digest,
@@ -163,7 +157,7 @@ class Store:
             )
             self._add(session, page.participant, "answer", [answer, *scores])
         self.mirror.follow()
-        return Stored(True, page.position)
+        return True
 
     def finish(self, participant: str, code: str) -> str:
         """Notes that a rater has finished.
@@ -184,23 +178,25 @@ class Store:
         self.mirror.follow()
         return code
 
-    def meta(self, key: str, value: str) -> str:
-        """Keeps a fact, unless there is one by that name.
+    def claim_design(self, digest: str) -> bool:
+        """Ties the answers to a design; until somebody has agreed to take part it may still change.
 
         Returns:
-            The kept value.
+            False where there are plans or answers of another design.
         """
         with self.database.read() as session:
-            found = session.get(Meta, key)
-        if found is None:
-            with self.database.write() as session:
-                found = session.get(Meta, key)
-                if found is None:
-                    found = Meta(key=key, value=value)
-                    session.add(found)
-                    self._note(session, "", "meta", {"key": key, "value": value})
-            self.mirror.follow()
-        return found.value
+            if (found := session.get(Meta, "design")) is not None and found.value == digest:
+                return True
+        with self.database.write() as session:
+            found = session.get(Meta, "design") or Meta(key="design", value=digest)
+            begun = session.exec(select(PlanPage.token).limit(1)).first() is not None
+            if begun and found.value != digest:
+                return False
+            found.value = digest
+            session.add(found)
+            self._note(session, "", "meta", {"key": "design", "value": digest})
+        self.mirror.follow()
+        return True
 
     def refused(self, kind: str, participant: str, detail: str) -> None:
         """Counts a refused request; ``detail`` is the sentence of the newest one."""
@@ -241,9 +237,26 @@ class Store:
                 if person is not None and entry["kind"] == "finish":
                     person.finished_at, person.completion = body["at"], body["completion"]
                 if entry["kind"] == "meta":
-                    session.add(Meta(key=body["key"], value=body["value"]))
+                    session.merge(Meta(key=body["key"], value=body["value"]))
                 session.add(Journal(**{**entry, "body": json.dumps(body, ensure_ascii=False)}))
                 session.flush()
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether anybody agreed to take part in the study of this folder, by its database or, without one, its mirror.
+
+    Raises:
+        InputError: the database cannot be read.
+    """
+    path = folder / "study.db"
+    if not path.is_file():
+        return any(entry["kind"] == "consent" for entry in read_entries(folder / "answers.jsonl"))
+    database = Database(path)
+    try:
+        with database.read() as session:
+            return session.exec(select(PlanPage.token).limit(1)).first() is not None
+    finally:
+        database.close()
 
 
 def _page(participant: str, position: int, page: Planned) -> PlanPage:

@@ -161,6 +161,22 @@ def test_new_pictures_or_a_new_format_get_new_names(three):
     assert not {path.name for path in smaller.values()} & {path.name for path in after.values()}
 
 
+def test_a_design_may_change_until_somebody_takes_part(three):
+    folder = prepare(three).folder
+    for seed in (1, 2):
+        three.write_text(three.read_text() + f"seed: {seed}\n" if seed == 1 else three.read_text()[:-2] + "2\n")
+        assert prepare(three).folder == folder
+        service = StudyService(folder)
+        service.join()  # looking at the information page fixes nothing
+        service.close()
+    service = StudyService(folder)
+    begin(service)
+    service.close()
+    three.write_text(three.read_text()[:-2] + "3\n")
+    with pytest.raises(InputError, match=r"another design \(changed: items, seed\)|changed: seed"):
+        prepare(three)
+
+
 def test_pictures_do_not_change_under_answers(three):
     folder = prepare(three).folder
     service = StudyService(folder)
