@@ -1,6 +1,8 @@
 """Packages that travel as wheels: put where Python looks first, before anything of this repository is imported."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ def use_wheels(folder: Path) -> Path:
     if not wheels:
         sys.exit(f"error: {folder} holds no wheels; make them with: python -m train.slot_wheels --out {folder}")
     site = Path(tempfile.mkdtemp(prefix="slot_site_"))
+    atexit.register(shutil.rmtree, site, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
     done = subprocess.run([*command, "--target", str(site), *wheels], check=False, capture_output=True, text=True)
     if done.returncode:
