@@ -156,7 +156,7 @@ class Studies:
         """As `rate`, with a copy of the study whose answers are thrown away. An earlier preview ends."""
         with self._lock:
             copy = self._copy(self.folder(name))
-            old, self._previewed = self._previewed, ServedStudy(StudyService(copy))
+            old, self._previewed = self._previewed, _built(copy)
             if old is not None:
                 self._shut(old)
                 shutil.rmtree(old.service.folder, ignore_errors=True)
@@ -200,7 +200,8 @@ class Studies:
         if id(served) not in self._routes:
             holder = FastAPI()
             gr.mount_gradio_app(holder, served.page, ADDRESS + secrets.token_urlsafe(12), **served.settings())
-            served.page.run_startup_events()
+            served.page.is_running = True  # its events are plain requests: it needs no queue
+            served.page.create_limiter()
             route = next(route for route in holder.router.routes if isinstance(route, Mount))
             app.router.routes.insert(0, route)  # before Gradio's own, one of which takes every address
             self._routes[id(served)] = app, route
