@@ -3,7 +3,7 @@
     python -m studio.study export FOLDER --out RATINGS        (a served study's answers as files)
     python -m eval.study analyze RATINGS [--out REPORT]       (that folder, its ratings.json, or any long CSV or JSON)
     python -m eval.study plan [--gap 0.2] [--raters 10,20,40,80] [--items 20] [--pilot RATINGS]
-    python -m eval.study coverage [--simulations 1000]        (-> eval/results/study_coverage.json)
+    python -m eval.study coverage [--simulations 500]         (-> eval/results/study_coverage.json)
 
 A long table has one rating a row: rater, item, method, criterion, score, and where they apply repeat, check, excluded.
 With ``ratings.json`` labels, order of methods and the scale come from the study; a CSV says only its own names, and is
@@ -155,7 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--simulations", type=int, default=200)
     one.add_argument("--seed", type=int, default=0)
     one = commands.add_parser("coverage", help="coverage of intervals, false alarms of tests")
-    one.add_argument("--simulations", type=int, default=1000)
+    one.add_argument("--simulations", type=int, default=500, help="studies of each kind")
+    one.add_argument("--fresh", action="store_true", help="do not go on with what --out holds")
     one.add_argument("--out", type=Path, default=RESULTS)
     return parser
 
@@ -183,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print(plan_markdown(rows, given.gap))
         else:
-            study_coverage.run(given.simulations, given.out)
+            study_coverage.run(given.simulations, given.out, given.fresh)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

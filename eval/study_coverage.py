@@ -119,36 +119,54 @@ def _shown(found: dict[str, float]) -> str:
     return f"{100 * found['share']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
-def run(simulations: int, out: Path | None, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Runs everything, prints two tables and writes them as JSON."""
-    start = time.process_time()
-    say(f"Coverage of 95 % intervals, % of {simulations} studies [Wilson], and mean width in scale points\n")
-    say("| Study | Of | Reported | Width | Plain two-way bootstrap | Width |\n|" + " --- |" * 6)
-    intervals = {}
-    for name, scenario in INTERVALS.items():
-        intervals[name] = found = coverage(scenario, simulations)
-        for of, line in found.items():
-            cells = (
-                _shown(line["reported"]),
-                f"{line['width']:.2f}",
-                _shown(line["plain"]),
-                f"{line['plain_width']:.2f}",
-            )
-            say(f"| {name} | {of} | " + " | ".join(cells) + " |")
-    say(f"\nStudies without a difference in which one is found after Holm, % of {simulations}\n")
+def _stored(out: Path | None, simulations: int) -> dict[str, Any]:
+    """What an interrupted run has written, if it was of as many studies; else an empty report."""
+    report: dict[str, Any] = {"simulations": simulations, "cpu_s": 0.0, "coverage": {}, "false_alarms": {}}
+    if out is None or not out.is_file():
+        return report
+    found = json.loads(out.read_text())
+    return found if found.get("simulations") == simulations else report
+
+
+def _kept(stored: dict[str, Any], name: str, scenario: Scenario) -> bool:
+    return stored.get(name, {}).get("scenario") == json.loads(json.dumps(asdict(scenario)))
+
+
+def run(simulations: int, out: Path | None, fresh: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Runs everything, prints two tables and writes them as JSON.
+
+    Args:
+        simulations: Studies of each kind.
+        out: JSON file, written after every kind of study; kinds that it holds already, of as many studies, are not
+            run again.
+        fresh: Runs them all the same.
+        say: Prints a line.
+    """
+    report = _stored(None if fresh else out, simulations)
+
+    def measure(part: str, name: str, scenario: Scenario, work: Callable[[Scenario, int], dict[str, Any]]) -> Any:
+        if not _kept(report[part], name, scenario):
+            start = time.process_time()
+            report[part][name] = {"scenario": asdict(scenario), **work(scenario, simulations)}
+            report["cpu_s"] = round(report["cpu_s"] + time.process_time() - start, 1)
+            if out is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(report, indent=1) + "\n")
+        return report[part][name]
+
+    say(f"Studies without a difference in which one is found after Holm, % of {simulations} [Wilson]\n")
     say("| Study | Two-way | Wilcoxon over raters | Wilcoxon over items |\n|" + " --- |" * 4)
-    nulls = {}
     for name, scenario in NULLS.items():
-        nulls[name] = false_alarms(scenario, simulations)
-        say(f"| {name} | " + " | ".join(_shown(line) for line in nulls[name].values()) + " |")
-    report = {
-        "simulations": simulations,
-        "coverage": {name: {"scenario": asdict(INTERVALS[name]), **found} for name, found in intervals.items()},
-        "false_alarms": {name: {"scenario": asdict(NULLS[name]), **found} for name, found in nulls.items()},
-        "cpu_s": round(time.process_time() - start, 1),
-    }
+        found = measure("false_alarms", name, scenario, false_alarms)
+        say(f"| {name} | " + " | ".join(_shown(found[kind]) for kind in ("two_way", "raters", "items")) + " |")
+    say(f"\nCoverage of 95 % intervals, % of {simulations} studies [Wilson], and mean width in scale points\n")
+    say("| Study | Of | Reported | Width | Plain two-way bootstrap | Width |\n|" + " --- |" * 6)
+    for name, scenario in INTERVALS.items():
+        found = measure("coverage", name, scenario, coverage)
+        for of in ("mean", "difference"):
+            line = found[of]
+            widths = [f"{line[key]:.2f}" for key in ("width", "plain_width")]
+            cells = (_shown(line["reported"]), widths[0], _shown(line["plain"]), widths[1])
+            say(f"| {name} | {of} | " + " | ".join(cells) + " |")
     say(f"\n{report['cpu_s']} CPU-s")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=1) + "\n")
     return report

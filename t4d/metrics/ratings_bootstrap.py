@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from t4d.metrics.ratings_variance import variance_of_mean
 
@@ -98,8 +98,8 @@ def estimate(
     means = resampled_means(values, drawn)
     means = means[np.isfinite(means)]
     tails = (1 - level) / 2
-    quantile = float(stats.t.isf(tails, freedom))
-    scale = np.sqrt(variance) / means.std() * quantile / stats.norm.isf(tails)
+    widening = special.stdtrit(freedom, 1 - tails) / special.ndtri(1 - tails)  # Student's over the normal quantile
+    scale = np.sqrt(variance) / means.std() * widening
     low, high = np.clip(mean + (np.quantile(means, [tails, 1 - tails]) - mean) * scale, *bounds)
-    p = np.nan if null is None else float(2 * stats.t.sf(abs(mean - null) / np.sqrt(variance), freedom))
+    p = np.nan if null is None else float(2 * special.stdtr(freedom, -abs(mean - null) / np.sqrt(variance)))
     return Estimate(mean, float(low), float(high), p, n, *used)

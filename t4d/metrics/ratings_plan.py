@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from t4d.errors import InputError
 from t4d.metrics.ratings_simulate import Scenario, Spread, expected_score, simulate
@@ -95,8 +95,8 @@ def _study(scenario: Scenario, rng: np.random.Generator) -> tuple[np.ndarray, np
             mean = float(np.nanmean(gap))
             variance, freedom = variance_of_mean(gap)
             if variance > 0:
-                p[0, criterion, place] = 2 * stats.t.sf(abs(mean) / np.sqrt(variance), freedom)
-                widths.append(stats.t.isf(0.025, freedom) * np.sqrt(variance))
+                p[0, criterion, place] = 2 * special.stdtr(freedom, -abs(mean) / np.sqrt(variance))
+                widths.append(special.stdtrit(freedom, 0.975) * np.sqrt(variance))
             for test, axis in ((1, 0), (2, 1)):
                 p[test, criterion, place] = signed_rank(*unit_means(both, axis).T).p
             signs[criterion, place] = np.sign(mean)
