@@ -25,9 +25,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = prepared_study(root, items=2, comments=True, completion={"code": "C0DE42"}, contact="lab@example.org")
     server = Server(folder, root / "server.log")
     server.start()
-    server.wait()
-    yield server
-    server.stop()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
 
 
 class RaterPage:
