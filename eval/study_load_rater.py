@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 5.0  # between tries, as `studio/study/web/outbox.js` does it
-GIVE_UP_S = 300.0
+GIVE_UP_S = 1200.0
 
 
 class Refused(RuntimeError):
