@@ -8,7 +8,7 @@ import pytest
 import torch
 from mini_world import CLIPS, make_rigs
 
-from eval import mini_truth
+from eval import mini_stage2, mini_truth
 from eval.ablation_store import Store
 from eval.mini_cases import FULL, QUICK, SHEETS, Case
 from eval.mini_clips import Studio, describe, judge, pixel_distance
@@ -18,6 +18,7 @@ from eval.mini_truth import World
 from eval.mini_verbs import CHANCE, verb_gates
 from t4d.data.render import render_clip
 from t4d.data.shade import shade_clip
+from t4d.diffusion.model import VideoModel
 from t4d.errors import InputError
 from t4d.geometry.shading import LightRig
 from t4d.metrics.pictures import masked_mse, psnr
@@ -180,3 +181,21 @@ def test_unusable_worlds_are_told(world, tmp_path):
         world.truth(Case("far", "a/cat", "walk"))
     with pytest.raises(InputError, match="0 clips of 'jump'"):
         world.truth(Case("far", "a/dog", "jump"))
+
+
+def test_views_of_a_perfect_model_agree_as_the_real_ones_do(world, monkeypatch):
+    """Gate 5 with a model that answers with the real clip has no gap; without a clip that passes 3 it does not hold."""
+    short = ("splat.count=1500", "stage1.size=128", "stage2.iterations=6", "stage2.refine_iterations=0")
+    monkeypatch.setattr(mini_stage2, "PROTOCOL", short)
+    perfect = Parrot(world, lambda verb: verb)
+    perfect.model, perfect.store = VideoModel.load("mini"), world.store
+    monkeypatch.setattr(Parrot, "identity", lambda self, case, seed, truth: [case.name, seed, self.noise])
+    case = Case("far", "a/dog", "walk")
+    rows = [row(case, 0, world.truth(case).clip, world)]
+    gate, found = mini_stage2.view_gate(perfect, [(case, 0)], rows)
+    assert gate.value == 0 and gate.clips == 1 and found[0]["made"] == found[0]["real"] > 10
+    monkeypatch.setattr(mini_stage2, "fit_scene", None)  # what is finished is not fitted again
+    assert mini_stage2.fitted_psnr(perfect, case, None) == found[0]["real"]
+    bad = [{**rows[0], "correlation": 0.1}]
+    gate, _ = mini_stage2.view_gate(perfect, [(case, 0)], bad)
+    assert gate.holds == "no" and "no clip passes 3" in gate.note
