@@ -22,6 +22,7 @@ import asyncio
 import json
 import platform
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -35,7 +36,6 @@ from eval.study_load_rater import Habits, Ledger, SimulatedRater
 from eval.study_load_server import Server
 from eval.study_load_study import make_sources
 from eval.study_load_truth import Found, compare
-from studio.study.media import prepare
 from t4d.paths import REPO
 
 RESULT = REPO / "eval" / "results" / "study_load.json"
@@ -89,7 +89,7 @@ def run_load(
     """
     (folder / "source").mkdir(parents=True)
     study = folder / "study"
-    pages = prepare(make_sources(folder / "source", objects, methods), study).study.pages
+    pages = _prepare(make_sources(folder / "source", objects, methods), study)
     server = Server(study, folder / "server.log")
     server.start()
     ledger = Ledger()
@@ -102,6 +102,16 @@ def run_load(
         server.stop()
     ledger.wrong += _tracebacks(folder / "server.log")
     return LoadRun(compare(study, ledger), done, ledger, seconds, pages)
+
+
+def _prepare(source: Path, study: Path) -> int:
+    """Prepares the study as a user does, with its own program; returns the pages of a rater."""
+    command = [sys.executable, "-m", "studio.study", "check", str(source), "--out", str(study)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    found = re.search(r"(\d+) pages per rater", done.stdout)
+    if done.returncode or found is None:
+        raise RuntimeError(f"The study could not be prepared: {done.stderr[-2000:]}{done.stdout[-500:]}")
+    return int(found[1])
 
 
 async def _walk(

@@ -36,7 +36,7 @@ SETTINGS = {
 }
 STEPS = 2
 # a large eps: where a gradient is rounding alone, AdamW's first steps would make it as large as any other
-ADAMW = {"lr": 1e-2, "eps": 1e-3}
+ADAMW: dict[str, Any] = {"lr": 1e-2, "eps": 1e-3}
 
 
 def objective() -> Objective:
