@@ -1,24 +1,36 @@
 """Puts a trained mini together: ``python -m train.ship RUN [--before RUN ...] [--autoencoder RUN] [--out FOLDER]``.
 
-Writes the averaged networks of RUN, and under training/ the log and the resolved configuration of every run that led
-to them, oldest first. Without --autoencoder RUN's own stays, and so does its log where --out holds one.
+Writes the averaged networks of RUN, checked by loading them again, and under training/ the log and the resolved
+configuration of every run that led to them, oldest first. What training/ holds of another version is kept under that
+version's name (v0_stage1.jsonl); of the same version it is replaced. Without --autoencoder RUN's own is shipped.
+Nothing is changed when a run lacks something. The model card is written by hand: a stale one is told.
 """
 
 import argparse
 import json
+import re
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import yaml
+from torch import nn
 
+from t4d.data.latents import autoencoder_digest
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
-from t4d.diffusion.model import VideoModel
+from t4d.diffusion.model import INDEX, PARTS, VideoModel
 from t4d.diffusion.weights import load_module
+from t4d.errors import InputError
 from t4d.paths import ASSETS
+from train.checkpoint import replace_folder
 
-PLACES = ("out", "weights", "autoencoder", "text_encoder", "latents")  # of a configuration; and data's:
+PLACES = ("out", "weights", "autoencoder", "text_encoder", "latents", "fork")  # of a configuration; and data's:
 DATA_PLACES = ("rigs", "cache", "shards")
+LATENTS = ("working_side", "latent_scale")  # of an autoencoder's configuration: what decides what a latent means
+CARD = "MODEL_CARD.md"
 
 
 def main() -> None:
@@ -30,28 +42,162 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--label")
     args = parser.parse_args()
-    model = VideoModel.load(args.stage1 / "model")
-    if args.autoencoder is not None:
-        # the denoiser never saw the decoder (its latents are exact flow), so a later one may take its place
-        model.autoencoder = load_module(ReferenceAutoencoder, args.autoencoder / "autoencoder")
-    if args.guidance is not None:
-        model.meta["guidance"] = args.guidance
-    if args.label is not None:
-        model.label = args.label
-    model.save(args.out)
-    logs = args.out / "training"
-    logs.mkdir(exist_ok=True)
-    for old in logs.glob("stage1*"):
-        old.unlink()
-    runs = [*args.before, args.stage1]
-    for i, run in enumerate(runs):
-        copy_log(run, logs / f"stage1_{i}.jsonl")
-        copy_config(run, logs / f"stage1_{i}.yaml")
-    if args.autoencoder is not None:
-        copy_log(args.autoencoder, logs / "autoencoder.jsonl")
-        shutil.copyfile(Path(__file__).parent / "configs" / "mini_autoencoder.yaml", logs / "mini_autoencoder.yaml")
+    try:
+        model = ship(args.stage1, args.out, args.before, args.autoencoder, args.guidance, args.label)
+    except InputError as error:
+        sys.exit(f"error: {error}")
     size = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
     print(f"{model.label}: {args.out}, {size / 1e6:.1f} MB, {model.meta}")
+    card = args.out / CARD
+    if not card.is_file() or version(model.label) not in card.read_text():
+        print(f"NOTE: {card} says nothing of {version(model.label) or model.label!r}; write it")
+
+
+def ship(
+    run: Path,
+    out: Path,
+    before: Sequence[Path] = (),
+    autoencoder: Path | None = None,
+    guidance: float | None = None,
+    label: str | None = None,
+) -> VideoModel:
+    """Writes the model and its record.
+
+    Args:
+        run: Run folder of Stage One.
+        out: Model folder; an earlier model there is replaced.
+        before: Runs that it started from, oldest first.
+        autoencoder: Run folder of an autoencoder to put in.
+        guidance: Default scale; None: the run's.
+        label: None: the run's.
+
+    Returns:
+        The model as it was written.
+
+    Raises:
+        InputError: A run lacks its model, log or configuration, the autoencoder's latents are others than the run's,
+            weights are not finite, or what was written does not load as it was.
+    """
+    runs = [*before, run]
+    records = [record(each) for each in runs]
+    decoder = record(autoencoder) if autoencoder is not None else None
+    model = VideoModel.load(run / "model")
+    if autoencoder is not None:
+        # the denoiser never saw the decoder (its latents are exact flow), so a later one may take its place
+        later = load_module(ReferenceAutoencoder, autoencoder / "autoencoder")
+        for name in LATENTS:
+            ours, theirs = later.config[name], cast(Any, model.autoencoder).config[name]
+            if ours != theirs:
+                raise InputError(
+                    f"{autoencoder} has {name} {ours} and {run} was trained with {theirs}: its latents mean something "
+                    "else; train Stage One on this autoencoder first."
+                )
+        model.autoencoder = later
+    if guidance is not None:
+        model.meta["guidance"] = guidance
+    if label is not None:
+        model.label = label
+
+    logs, old = out / "training", earlier(out)
+    digest = autoencoder_digest(cast(nn.Module, model.autoencoder))
+    keeps_autoencoder = old is not None and autoencoder_digest(cast(nn.Module, old.autoencoder)) == digest
+    put(model, out)
+    logs.mkdir(exist_ok=True)
+    put_aside(logs, None if old is None else old.label, model.label, keeps_autoencoder)
+    for i, (log, config) in enumerate(records):
+        (logs / f"stage1_{i}.jsonl").write_text(log)
+        (logs / f"stage1_{i}.yaml").write_text(config)
+    if decoder is not None:
+        (logs / "autoencoder.jsonl").write_text(decoder[0])
+        (logs / "mini_autoencoder.yaml").write_text(decoder[1])
+    return model
+
+
+def earlier(out: Path) -> VideoModel | None:
+    """The model that a folder holds; None where it holds none."""
+    return VideoModel.load(out) if (out / INDEX).is_file() else None
+
+
+def put(model: VideoModel, out: Path) -> None:
+    """Writes a model beside its place, loads it again, and puts it there only if it is what was to be written."""
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save(part)
+    try:
+        check_same(model, VideoModel.load(part))
+    except InputError:
+        shutil.rmtree(part)
+        raise
+    out.mkdir(parents=True, exist_ok=True)
+    for name in PARTS:
+        if (part / name).is_dir():
+            replace_folder(part / name, out / name)
+        else:
+            shutil.rmtree(out / name, ignore_errors=True)
+    (part / INDEX).replace(out / INDEX)
+    part.rmdir()
+
+
+def check_same(model: VideoModel, again: VideoModel) -> None:
+    """Raises `InputError` unless a loaded model is the given one, in float16."""
+    if model.parts.keys() != again.parts.keys() or (model.label, model.meta) != (again.label, again.meta):
+        raise InputError(f"{model.label!r} was written and {again.label!r} was read; parts or settings differ.")
+    for name, part in model.parts.items():
+        states = part.state_dict(), again.parts[name].state_dict()
+        for key, value in states[0].items():
+            if value.is_floating_point() and not bool(torch.isfinite(value.half()).all()):
+                raise InputError(f"{name}.{key} has values that float16 cannot hold; the run's weights are bad.")
+            if not torch.equal(value.half() if value.is_floating_point() else value, states[1][key].to(value).half()):
+                raise InputError(f"{name}.{key} is read otherwise than it was written; see t4d.diffusion.weights.")
+
+
+def version(label: str) -> str:
+    """ "v1" of "mini v1, ..."; "" where a label names none."""
+    found = re.search(r"\bv\d+\b", label)
+    return found.group() if found else ""
+
+
+def put_aside(logs: Path, old: str | None, new: str, keeps_autoencoder: bool) -> None:
+    """Makes room for a version's logs: another version's get that version's name, the same version's go.
+
+    Args:
+        logs: Their folder.
+        old: Label of the model that was there; None: there was none.
+        new: Label of the model that comes.
+        keeps_autoencoder: The autoencoder is the same: its log stays what it is.
+    """
+    if old is not None and version(old) == version(new):
+        for path in logs.glob("stage1*"):
+            path.unlink()
+        return
+    for path in sorted(p for p in logs.iterdir() if p.is_file()):
+        if re.match(r"(v\d+|earlier)_", path.name) or (keeps_autoencoder and "autoencoder" in path.name):
+            continue
+        name = f"{version(old or '') or 'earlier'}_{path.name}"
+        while (logs / name).exists():
+            name = f"{version(old or '') or 'earlier'}_{name}"
+        path.replace(logs / name)
+
+
+def record(run: Path) -> tuple[str, str]:
+    """A run's log and resolved configuration as text, without its machine's paths.
+
+    Raises:
+        InputError: One of them is missing or cannot be read.
+    """
+    for name in ("log.jsonl", "config.yaml"):
+        if not (run / name).is_file():
+            raise InputError(f"{run} has no {name}; give the folder of a run of train/.")
+    lines, rows = (run / "log.jsonl").read_text().splitlines(), []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):  # a kill leaves the last line half written
+                raise InputError(f"Line {number} of {run / 'log.jsonl'} is not JSON ({error}).") from error
+    rows = [{**row, "config": without_places(row["config"])} if "config" in row else row for row in rows]
+    config = without_places(yaml.safe_load((run / "config.yaml").read_text()))
+    return "".join(json.dumps(row) + "\n" for row in rows), yaml.safe_dump(config, sort_keys=False)
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
@@ -60,19 +206,6 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
     data = config.get("data", {})
     kept["data"] = {key: Path(value).name if key in DATA_PLACES and value else value for key, value in data.items()}
     return kept
-
-
-def copy_log(run: Path, to: Path) -> None:
-    """A run's log.jsonl without its machine's paths."""
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    rows = [{**row, "config": without_places(row["config"])} if "config" in row else row for row in rows]
-    to.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def copy_config(run: Path, to: Path) -> None:
-    """A run's resolved configuration without its machine's paths."""
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    to.write_text(yaml.safe_dump(without_places(config), sort_keys=False))
 
 
 if __name__ == "__main__":
