@@ -1,6 +1,7 @@
 """``python -m studio.study init|check|serve|export|analyze|plan-size|backup|erase``."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from studio.study.folder import read_study, write_study
 from studio.study.media import prepare
 from studio.study.opening import prepared_folder
 from studio.study.service import StudyService
+from studio.study.space import kept_mirror
 from t4d.errors import InputError
 
 app = typer.Typer(
@@ -88,7 +90,7 @@ def export(
     from studio.study import export as tables
     from studio.study.participants import listing
 
-    service = StudyService(prepared_folder(study))
+    service = _opened(study)
     try:
         files: dict[str, str] = {}
         if participant is not None:
@@ -125,7 +127,7 @@ def analyze(
     """Print the report: means with intervals, reliability, tests, preferences, Table 3 beside the paper's."""
     from studio.study.results import results, write_results
 
-    service = StudyService(prepared_folder(study))
+    service = _opened(study)
     try:
         found = results(service.study, service.rows(), draws=draws, seed=seed)
     finally:
@@ -157,7 +159,7 @@ def plan_size(
     spread = None
     levels, criteria = 5, 4
     if pilot is not None:
-        service = StudyService(prepared_folder(pilot))
+        service = _opened(pilot)
         try:
             study, rows = service.study, service.rows()
         finally:
@@ -175,7 +177,7 @@ def plan_size(
 @app.command()
 def backup(study: Study) -> None:
     """Copy the database, which may be in use, to the folder's backups/."""
-    service = StudyService(prepared_folder(study))
+    service = _opened(study)
     try:
         _say(str(service.backup()))
     finally:
@@ -191,12 +193,18 @@ def erase(
     """Delete everything about one participant: database, mirror and backups. There is no way back."""
     if not yes:
         typer.confirm(f"Delete everything about {participant}, backups included?", abort=True)
-    service = StudyService(prepared_folder(study))
+    service = _opened(study)
     try:
         service.erase(participant)
     finally:
         service.close()
     _say(f"{participant} is erased.")
+    if dataset := os.environ.get("T4D_STUDY_DATASET"):
+        _say(
+            f"Older versions stay in the history of the dataset {dataset}; after the next push, end it with: "
+            f"huggingface_hub.HfApi().super_squash_history('{dataset}', repo_type='dataset')",
+            err=True,
+        )
 
 
 @app.command()
@@ -213,6 +221,13 @@ def show(study: Study) -> None:
     from studio.study.folder import dump_study
 
     _say(dump_study(read_study(study / "study.yaml" if study.is_dir() else study)))
+
+
+def _opened(study: Path) -> StudyService:
+    """The study's service, with the mirror that a server on this machine keeps, if it has one."""
+    folder = prepared_folder(study)
+    mirror = kept_mirror(folder, os.environ)
+    return StudyService(folder, mirror if mirror is not None and mirror.is_file() else None)
 
 
 def _say(*lines: str, err: bool = False) -> None:

@@ -39,7 +39,7 @@ class Database:
         self._engine = _engine(path)
         try:
             self._prepare()
-        except _FAILURES as error:
+        except (OSError, *_FAILURES) as error:
             self.close()
             raise InputError(
                 f"{path} cannot be used as the study's database ({_reason(error)}); make it readable and writable, or "
@@ -117,6 +117,8 @@ class Database:
         self._engine.dispose()
 
     def _prepare(self) -> None:
+        if not self.path.exists():
+            self.path.touch(mode=0o600)  # recruiting ids are in it; its log takes over the mode
         with self._engine.execution_options(write=True).begin() as connection:
             version = connection.execute(text("PRAGMA user_version")).scalar_one()
             empty = not connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one()

@@ -11,7 +11,8 @@ from sqlmodel import Session
 from studio.study.schema import AttentionCheck, StudyFile
 
 _SCORES = """
-SELECT page.participant, page.position, page.kind, page.attention, page.repeat_of, answer.page_s,
+SELECT page.participant, page.position, page.kind, page.attention, page.repeat_of,
+       (SELECT max(visit.page_s) FROM answer AS visit WHERE visit.token = page.token) AS page_s,
        score.slot, score.row, score.score
 FROM current_answer AS answer JOIN page ON page.token = answer.token JOIN score ON score.answer = answer.id
 WHERE page.kind != 'practice'
@@ -24,7 +25,7 @@ class Behaviour:
     """How one rater answered.
 
     Attributes:
-        page_s: position -> seconds, of all answered pages but checks.
+        page_s: position -> seconds of the longest visit, of all answered pages: a quick change later is no haste.
         scores: position -> {(slot, row): score}, of all answered pages.
         kinds: position -> kind.
         attention: position -> id of the check.

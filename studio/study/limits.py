@@ -66,16 +66,7 @@ class _FileHandler(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Called by `emit` inside its ``except``."""
         why = sys.exc_info()[1]
-        logging.getLogger("studio.study").warning(
-            "%s (%s could not be written: %s)", record.getMessage(), LOG_NAME, why
-        )
-
-
-class _File(RotatingFileHandler):
-    """A log file that hands a line to the program's own log where the disk does not take it."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        _PROGRAM.warning(record.getMessage())
+        _PROGRAM.warning("%s (%s could not be written: %s)", record.getMessage(), LOG_NAME, why)
 
 
 class RefusalLog:
@@ -95,7 +86,6 @@ class RefusalLog:
             )
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._log.addHandler(self._handler)
-        self._fallback = logging.getLogger("studio.study")
 
     def refused(self, event: str, reason: str) -> None:
         """Writes one line; control characters are escaped and long reasons cut."""

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from sqlmodel import col, select
 
+from studio.study.contract import NotSaved
 from studio.study.database import Database
 from studio.study.models import Journal
 from t4d.errors import InputError
@@ -37,59 +39,79 @@ class Mirror:
         self._last, self._size = 0, -1
         self._lock = FileLock(lock, timeout=10, mode=0o600)
 
-    def follow(self) -> None:
-        """Appends what the journal has and the file has not. A failure is logged and made good by the next call."""
+    def follow(self, required: bool = False) -> None:
+        """Appends what the journal has and the file has not. A failure is logged and made good by the next call.
+
+        Args:
+            required: what is missing in the file is not safe, so a failure is raised.
+
+        Raises:
+            NotSaved: the file could not be written, and it is required.
+        """
         try:
             with self._lock:
                 if not self.path.is_file() or self.path.stat().st_size != self._size:
                     self._last = self._last_in_file()  # another process wrote, or this one could not
                 self._append(self._entries(self._last))
         except (OSError, Timeout, InputError) as error:
-            self._size = -1
-            _LOG.warning("answers.jsonl could not be written (%s); the database has everything", error)
+            self._failed(error)
+            if required:
+                raise NotSaved(
+                    "Your answers could not be saved (the storage that lasts takes nothing now); they stay on this "
+                    "page, so try again in a minute."
+                ) from error
 
-    def rebuild(self, keep: bool = True) -> None:
+    def rebuild(self) -> None:
         """Makes the file equal to the journal: appends what is missing, rewrites it where a line differs or is torn.
 
-        Args:
-            keep: leave a file that had to be rewritten beside the new one, as ``answers-TIME.jsonl``.
+        A file that had to be rewritten stays beside the new one, as ``answers-TIME.jsonl``. A failure is logged.
         """
         try:
-            with self._lock:
-                entries = self._entries(0)
-                wanted = [_line(entry) for entry in entries]
-                found = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
-                if found == wanted[: len(found)]:
-                    self._append(entries[len(found) :])
-                    self._last = (entries[-1].n or 0) if entries else 0  # also where nothing was missing
-                    return
-                part = self.path.with_suffix(".part")
-                part.unlink(missing_ok=True)
-                part.touch(mode=0o600)
-                part.write_bytes(b"".join(wanted))
-                if keep:
-                    stamp = time.strftime("%Y%m%d-%H%M%S")
-                    self.path.rename(self.path.with_name(f"{self.path.stem}-{stamp}-{secrets.token_hex(3)}.jsonl"))
-                part.replace(self.path)
-                self._last, self._size = (entries[-1].n or 0) if entries else 0, self.path.stat().st_size
+            self._rebuild(keep=True)
         except (OSError, Timeout, InputError) as error:
-            self._size = -1
-            _LOG.warning("answers.jsonl could not be written (%s); the database has everything", error)
+            self._failed(error)
 
     def forget(self, participant: str) -> None:
-        """Rewrites the file without an erased participant, and drops that one's lines from kept older files.
+        """Drops a participant's lines from the file and from kept older ones, before the database drops the rows.
 
         Raises:
             OSError: a file cannot be written.
         """
-        for file in self.path.parent.glob(f"{self.path.stem}-*.jsonl"):
-            left = [line for line in file.read_bytes().splitlines(keepends=True) if participant.encode() not in line]
-            part = file.with_suffix(".part")
-            part.unlink(missing_ok=True)
-            part.touch(mode=0o600)
-            part.write_bytes(b"".join(left))
-            part.replace(file)
-        self.rebuild(keep=False)
+        with self._lock:
+            for file in (self.path, *self.path.parent.glob(f"{self.path.stem}-*.jsonl")):
+                lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+                left = [line for line in lines if participant.encode() not in line]
+                if left != lines:
+                    _replace(file, b"".join(left))
+            self._size = -1
+
+    def forgotten(self) -> None:
+        """Makes the file equal to the journal, which no longer has the participant, and keeps no older copy.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._rebuild(keep=False)
+
+    def _rebuild(self, keep: bool) -> None:
+        with self._lock:
+            entries = self._entries(0)
+            wanted = [_line(entry) for entry in entries]
+            found = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+            if found == wanted[: len(found)]:
+                self._append(entries[len(found) :])
+            else:
+                if keep:  # a copy: at no moment is there no file
+                    stamp = time.strftime("%Y%m%d-%H%M%S")
+                    copy = self.path.with_name(f"{self.path.stem}-{stamp}-{secrets.token_hex(3)}.jsonl")
+                    copy.touch(mode=0o600)
+                    shutil.copyfile(self.path, copy)
+                self._size = _replace(self.path, b"".join(wanted))
+            self._last = (entries[-1].n or 0) if entries else 0  # also where nothing was missing
+
+    def _failed(self, error: Exception) -> None:
+        self._size = -1
+        _LOG.warning("answers.jsonl could not be written (%s); the database has everything", error)
 
     def _entries(self, after: int) -> Sequence[Journal]:
         with self._database.read() as session:
@@ -114,10 +136,12 @@ class Mirror:
         if not self.path.is_file():
             return 0
         with self.path.open("r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - _TAIL)
-            file.seek(start)
-            tail = file.read()
+            size = start = file.seek(0, os.SEEK_END)
+            tail = b""
+            while start and tail.count(b"\n") < 2:  # a consent's line, with its plan, may be long
+                start = max(0, size - max(_TAIL, 2 * len(tail)))
+                file.seek(start)
+                tail = file.read()
             end = tail.rfind(b"\n") + 1
             if end < len(tail):
                 file.truncate(start + end)
@@ -140,6 +164,18 @@ def read_entries(path: Path) -> list[dict]:
             except (ValueError, TypeError, KeyError):
                 break
     return entries
+
+
+def _replace(file: Path, data: bytes) -> int:
+    """Puts other bytes in a file's place, at once; returns their number."""
+    part = file.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+        target.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    part.replace(file)
+    return len(data)
 
 
 def _line(entry: Journal) -> bytes:

@@ -29,8 +29,9 @@ _ERASE = (
 def listing(session: Session) -> list[dict[str, Any]]:
     """Participants with their completion codes and recruiting parameters, for paying them; nothing about ratings."""
     external: dict[str, dict[str, str]] = {}
-    for row in session.exec(select(External)):
+    for row in session.exec(select(External).order_by(col(External.id))):
         external.setdefault(row.participant, {})[row.name] = row.value
+    names = dict.fromkeys(name for given in external.values() for name in given)  # a table has the same cells in a row
     people = session.exec(select(Participant).order_by(col(Participant.joined_at)))
     return [
         {
@@ -38,7 +39,7 @@ def listing(session: Session) -> list[dict[str, Any]]:
             "consented": person.consented_at is not None,
             "finished": person.finished_at is not None,
             "completion": person.completion or "",
-            **external.get(person.id, {}),
+            **{name: external.get(person.id, {}).get(name, "") for name in names},
         }
         for person in people
     ]
@@ -79,6 +80,8 @@ def erase(store: Store, participant: str, backups: Path) -> None:
     with store.read() as session:
         if session.get(Participant, participant) is None:
             raise Refused("This study has no participant of that name; names look like p0123456789ab.")
+    for unfinished in backups.glob("*.part"):  # of a process that was killed
+        unfinished.unlink(missing_ok=True)
     for copy in sorted(backups.glob("*.db")):
         try:
             with closing(sqlite3.connect(copy)) as connection:
@@ -92,14 +95,21 @@ def erase(store: Store, participant: str, backups: Path) -> None:
                 f"The participant could not be erased from the backup {copy.name} ({error}), so nothing was erased; "
                 "make that file writable or delete it, and try again."
             ) from error
-    with store.database.write() as session:
-        for statement in _ERASE:
-            session.execute(text(statement), {"id": participant})
     try:
         store.mirror.forget(participant)
     except OSError as error:
         raise NotSaved(
-            f"The participant is erased from the database, but not from answers.jsonl ({error.strerror}); make it "
-            "writable and start the study again."
+            f"The participant could not be erased from answers.jsonl ({error.strerror or error}), and is still in the "
+            "database; make the file and its folder writable, and try again."
+        ) from error
+    with store.database.write() as session:
+        for statement in _ERASE:
+            session.execute(text(statement), {"id": participant})
+    try:
+        store.mirror.forgotten()
+    except OSError as error:
+        raise NotSaved(
+            "The participant is erased from the database, but perhaps not from answers.jsonl "
+            f"({error.strerror or error}); delete that file and start the study again, which writes it anew."
         ) from error
     store.database.truncate_log()

@@ -20,7 +20,7 @@ from studio.study.grid import Grid
 from studio.study.models import Answer, Code, External, Participant, PlanPage
 from studio.study.plan import Planner
 from studio.study.schema import StudyFile
-from studio.study.store import Store, code_digest
+from studio.study.store import Overtaken, Store, code_digest
 from studio.study.submission import check_content, check_form, usable_parameters
 from t4d.errors import InputError
 
@@ -84,15 +84,9 @@ class StudyService:
             kept = usable_parameters(external or {}, self.study.completion.params)
         except Refused as refusal:
             raise self._refuse("preview", "", str(refusal)) from None
-        for name in self.study.completion.participant_params:
-            if name in kept:
-                with self.store.read() as session:
-                    query = select(External.participant).where(External.name == name, External.value == kept[name])
-                    known = session.exec(query).first()
-                if known is not None:
-                    return self.join(self.store.add_code(known))
-        participant, code = self.store.join(kept)
-        return Rater(code, "consent", 0, self.study.pages, participant)
+        participant, code = self.store.join(kept, self.study.completion.participant_params)
+        with self.store.read() as session:
+            return self._rater(session, participant, code)
 
     def consent(self, code: str) -> Rater:
         """Notes that the rater agreed, and fixes the plan. Calling it again changes nothing.
@@ -176,9 +170,9 @@ class StudyService:
             except Refused as refusal:
                 raise self._refuse("bad answer", participant, str(refusal)) from None
         try:
-            stored = self.store.answer(page, submission, cells, self.study.levels, draft)
-        except Refused as refusal:
-            raise self._refuse("reused key", participant, str(refusal)) from None
+            stored = self.store.answer(page, submission, cells, self.study.levels, draft, self.study.back)
+        except Overtaken as refusal:
+            raise self._refuse(refusal.kind, participant, str(refusal)) from None
         following = page.position if draft else page.position + 1
         return Ack(submission.key, stored, following if following < self.study.pages else None)
 
@@ -228,7 +222,8 @@ class StudyService:
 
     def erase(self, participant: str) -> None:
         """Deletes one participant everywhere: database, mirror and backups: see `participants.erase`."""
-        participants.erase(self.store, participant, self.folder / "backups")
+        with self._backing_up:  # a copy being made would still hold the participant
+            participants.erase(self.store, participant, self.folder / "backups")
 
     def refused(self, kind: str, detail: str) -> None:
         """Counts a request that the page or the admin view refused before it came here (a wrong password, say)."""

@@ -37,8 +37,8 @@ def kept_service(folder: Path, environment: Mapping[str, str] | None = None) -> 
         InputError: the storage cannot be used, the dataset is public, or as `StudyService`.
     """
     env = os.environ if environment is None else environment
-    storage, dataset = storage_folder(env), env.get("T4D_STUDY_DATASET", "")
-    if storage is None and not dataset:
+    dataset, mirror = env.get("T4D_STUDY_DATASET", ""), kept_mirror(folder, env)
+    if mirror is None:
         if env.get("SPACE_ID"):
             _LOG.warning("This Space has neither /data nor T4D_STUDY_DATASET: its answers go when it restarts")
         service = StudyService(folder)
@@ -47,14 +47,12 @@ def kept_service(folder: Path, environment: Mapping[str, str] | None = None) -> 
         finally:
             service.close()
         return
-    name = f"{folder.resolve().name}-{read_study(folder / 'study.yaml').design_digest()[:12]}"
-    home = (storage or folder.resolve() / "kept") / name
+    home = mirror.parent
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{home} cannot be made ({error.strerror}); give another folder as T4D_STUDY_DATA.") from error
-    mirror = home / "answers.jsonl"
-    pusher = _Pusher(dataset, home, name, env.get("HF_TOKEN")) if dataset else None
+    pusher = _Pusher(dataset, home, home.name, env.get("HF_TOKEN")) if dataset else None
     if pusher is not None:
         pusher.check()
         if not mirror.is_file():
@@ -68,6 +66,20 @@ def kept_service(folder: Path, environment: Mapping[str, str] | None = None) -> 
         service.close()
         if pusher is not None:
             pusher.stop()
+
+
+def kept_mirror(folder: Path, environment: Mapping[str, str]) -> Path | None:
+    """Where the study's mirror lies so that it lasts; None where the environment names no such place.
+
+    Args:
+        folder: the prepared study.
+        environment: as of `kept_service`.
+    """
+    storage = storage_folder(environment)
+    if storage is None and not environment.get("T4D_STUDY_DATASET"):
+        return None
+    name = f"{folder.resolve().name}-{read_study(folder / 'study.yaml').design_digest()[:12]}"
+    return (storage or folder.resolve() / "kept") / name / "answers.jsonl"
 
 
 def storage_folder(environment: Mapping[str, str]) -> Path | None:

@@ -18,6 +18,7 @@ from studio.study.folder import read_study
 from studio.study.schema import AttentionCheck, Exclusion, StudyFile, VideoSpec
 from studio.study.service import StudyService
 from studio.study.sources import draft_study, find_results
+from studio.study.space import kept_service
 from studio.study.video import write_plain_video
 from t4d.errors import InputError
 
@@ -102,6 +103,30 @@ def test_from_folders_to_tables(tree, tmp_path):
     run("erase", tmp_path / "study", rater, "--yes")
     run("export", tmp_path / "study", "-o", tmp_path / "out")
     assert rater not in (tmp_path / "out" / "ratings_long.csv").read_text()
+
+
+def test_people_who_came_with_and_without_a_recruiting_service_are_one_table(study_folder, tmp_path):
+    folder = study_folder(items=1)
+    service = StudyService(folder)
+    begin(service)
+    begin(service, PROLIFIC_PID="x1")
+    service.close()
+    run("export", folder, "-o", tmp_path / "out", "--people")
+    read = list(csv.DictReader((tmp_path / "out" / "participants.csv").open()))
+    assert [row["PROLIFIC_PID"] for row in read] == ["", "x1"]
+
+
+def test_erasing_on_a_space_reaches_the_mirror_that_lasts(study_folder, tmp_path, monkeypatch, capsys):
+    folder = study_folder(items=1)
+    monkeypatch.setenv("T4D_STUDY_DATA", str(tmp_path / "data"))
+    with kept_service(folder) as service:
+        rater = service.join(begin(service, PROLIFIC_PID="x1")).number
+        begin(service, PROLIFIC_PID="x2")
+    (mirror,) = (tmp_path / "data").rglob("answers.jsonl")
+    assert "x1" in mirror.read_text()
+    run("erase", folder, rater, "--yes")
+    kept = [path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert len(kept) == 1 and "x1" not in kept[0] and "x2" in kept[0] and not (folder / "answers.jsonl").exists()
 
 
 def test_our_run_folders(tmp_path):

@@ -267,6 +267,98 @@ def test_raters_who_arrive_at_once_get_different_plans(study):
     assert len(codes) == len(set(codes)) and len(orders) == 3
 
 
+def test_a_link_opened_many_times_at_once_is_one_person(study):
+    service = study(items=1)
+    with ThreadPoolExecutor(8) as pool:
+        raters = list(pool.map(lambda _: service.join(external={"PROLIFIC_PID": "5f3a"}), range(8)))
+    assert len({rater.number for rater in raters}) == 1 and len({rater.code for rater in raters}) == 8
+    assert service.counts()["joined"] == 1
+
+
+def overtaken(service: StudyService, monkeypatch: pytest.MonkeyPatch, first) -> None:
+    """Lets ``first()`` happen between the look at an answer and its storing."""
+    store = service.store.answer
+
+    def late(*given):
+        monkeypatch.setattr(service.store, "answer", store)
+        first()
+        return store(*given)
+
+    monkeypatch.setattr(service.store, "answer", late)
+
+
+def test_an_answer_on_its_way_while_the_rater_finishes_is_refused(study, monkeypatch):
+    service = study(items=1)
+    code = begin(service)
+    rate_all(service, code)
+    change = submission(service.page(code, 0), 5)
+    overtaken(service, monkeypatch, lambda: service.finish(code))
+    with pytest.raises(Refused, match="have finished"):
+        service.answer(code, change)
+    assert {row["score"] for row in service.rows()} == {3} and refused(service)["finished"] == 1
+
+
+def test_two_submissions_at_once_of_a_page_without_way_back_store_the_first(study, monkeypatch):
+    service = study(back=False)
+    code = begin(service)
+    page = service.page(code)
+    overtaken(service, monkeypatch, lambda: service.answer(code, submission(page, 2)))
+    with pytest.raises(Refused, match="no way back"):
+        service.answer(code, submission(page, 4))
+    assert {row["score"] for row in service.rows()} == {2} and refused(service)["back"] == 1
+
+
+def test_a_flood_of_drafts_ends_and_the_page_can_still_be_submitted(study, monkeypatch):
+    monkeypatch.setattr("studio.study.store.MAX_DRAFTS", 5, raising=False)
+    service = study()
+    code = begin(service)
+    page = service.page(code)
+    for _ in range(5):
+        service.answer(code, submission(page, {"A/motion": 4}), draft=True)
+    with pytest.raises(Refused, match="changed 5 times"):
+        service.answer(code, submission(page, {"A/motion": 4}), draft=True)
+    assert service.answer(code, submission(page, 2)).stored and refused(service)["flood"] == 1
+
+
+def test_a_study_changed_under_a_running_server_takes_no_new_raters_there(study, study_folder):
+    from studio.study.folder import read_study, write_study
+
+    service = study(items=2)
+    code = service.join().code
+    changed = read_study(service.folder / "study.yaml").model_copy(update={"seed": 9})
+    write_study(changed, service.folder / "study.yaml")
+    newer = StudyService(service.folder)  # nobody has agreed yet, so the design may change
+    with pytest.raises(Refused, match="has to start it again"):
+        service.consent(code)
+    assert newer.consent(code).phase == "rate"
+    newer.close()
+
+
+def test_a_quick_change_later_is_no_haste(study):
+    service = study(items=2)
+    code = begin(service)
+    for index in range(6):
+        service.answer(
+            code,
+            submission(
+                service.page(code, index),
+                {f"A/{c.id}": 1 + k for k, c in enumerate(service.study.criteria)},
+                page_s=12.0,
+            ),
+        )
+    for index in range(6):
+        service.answer(
+            code,
+            submission(
+                service.page(code, index),
+                {f"A/{c.id}": 2 + k for k, c in enumerate(service.study.criteria)},
+                page_s=1.0,
+            ),
+        )
+    (rater,) = service.flags()
+    assert rater["median_page_s"] == 12.0 and not rater["excluded"]
+
+
 def test_plans_of_erased_and_silent_raters_are_given_again(study):
     service = study(items=2, abandon_after_h=1e-9)
     first = begin(service)
