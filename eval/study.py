@@ -111,7 +111,8 @@ def analyze(path: Path, out: Path | None, draws: int, seed: int, levels: int | N
     ratings = read_ratings(path, levels)
     everyone = analyse_table(ratings.table, draws=draws, seed=seed)
     analysis = everyone
-    if ratings.table.excluded:
+    # where the rules exclude everyone, all are shown, and the report says so
+    if 0 < len(ratings.table.excluded) < len(ratings.table.raters):
         left = analyse_table(ratings.table.without_excluded(), draws=draws, seed=seed)
         analysis = left.left_out(ratings.table.excluded)
     labels = {"method_labels": ratings.methods, "criterion_labels": ratings.criteria}

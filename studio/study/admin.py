@@ -102,10 +102,10 @@ class Admin:
         given = parse_qs(body).get("password", [""])[0]
         # The budget is charged before the comparison: guesses sent all at once must not outrun it.
         if not self._guesses.take():
-            self._refuse("too many guesses of the administrator's password")
+            await run_sync(self._refuse, "too many guesses of the administrator's password")
             return self._locked(429, f"Too many wrong passwords; try again in {self._guesses.wait_s:.0f} s.")
         if not hmac.compare_digest(_digest(given), self._digest):
-            self._refuse("wrong administrator's password")
+            await run_sync(self._refuse, "wrong administrator's password")
             return self._locked(401, "That is not the password.")
         self._guesses.give_back()
         cookie = secrets.token_urlsafe(32)
@@ -132,7 +132,7 @@ class Admin:
             if self._sessions.get(cookie, 0.0) <= self._clock():
                 if request.url.path.rstrip("/").endswith("/admin"):
                     return self._locked(200, "")
-                self._refuse("a file of the administrator's view without its password")
+                await run_sync(self._refuse, "a file of the administrator's view without its password")
                 return JSONResponse({"error": "Sign in at /admin first."}, status_code=401, headers=_SAFE)
             try:
                 return await run_sync(show)

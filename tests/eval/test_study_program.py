@@ -56,6 +56,12 @@ def test_report_files_and_numbers(exported, capsys):
     assert (exported / "report" / "table3.tex").read_text().startswith("\\begin{table}")
 
 
+def test_where_the_rules_exclude_everyone_all_are_shown(tmp_path, capsys):
+    (tmp_path / "ratings.json").write_text(json.dumps({"rows": [{**row, "excluded": True} for row in rows()]}))
+    assert main(["analyze", str(tmp_path), "--draws", "100"]) == 0
+    assert "6 raters flagged but kept here" in capsys.readouterr().out
+
+
 def test_plan_from_a_pilot(exported, capsys):
     options = ["--gap", "0.4", "--raters", "6,12", "--items", "6", "--criteria", "1", "--simulations", "5"]
     assert main(["plan", "--pilot", str(exported), *options]) == 0

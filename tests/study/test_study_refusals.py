@@ -1,12 +1,15 @@
 """What a hostile or unlucky request gets: refused in a sentence, logged, and nothing stored or lost."""
 
 import copy
+import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from study_serving import Browserless, at_once, prepared_study, served
 
@@ -283,6 +286,27 @@ def test_admin_guesses_run_out_and_the_door_then_stays_shut(study: tuple[ServedS
     assert admin.http.get(f"{url}/admin/long.csv").status_code == 401
     assert state(service) == before
     assert "wrong administrator's password" in log_of(service)
+
+
+def test_a_refusal_that_waits_for_the_database_keeps_nobody_else_waiting(
+    study: tuple[ServedStudy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, url = study
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(service.service.store, "refused", slow)
+    with ThreadPoolExecutor(1) as pool:
+        stranger = pool.submit(httpx.get, f"{url}/admin/long.csv", timeout=30)
+        assert begun.wait(10)
+        try:
+            assert httpx.get(f"{url}/robots.txt", timeout=5).status_code < 500
+        finally:
+            go_on.set()
+        assert stranger.result().status_code == 401
 
 
 def test_the_admin_view_is_off_without_a_password_and_needs_a_long_one(
