@@ -217,6 +217,67 @@ def test_two_tabs_of_one_browser_hand_over(chromium: Chromium, server: Server) -
     assert first.scores == ["1", "2", "3", ""]
 
 
+def test_of_two_devices_the_later_change_counts_whichever_arrives_first(chromium: Chromium, server: Server) -> None:
+    first = RaterPage(chromium, server.url)
+    first.agree()
+    first.press("1")
+    first.says("All answers saved")
+    first.page.locator(".study-later summary").click()
+    code = first.page.locator(".study-code code").inner_text()
+    second = RaterPage(chromium, f"{server.url}/#resume={code}", 390, 844)
+    second.on(1)
+    first.page.context.set_offline(True)
+    first.page.locator("h2").click()
+    first.press("ArrowUp", "ArrowUp", "ArrowUp", "1", "1", "1", "1", *["2"] * 9)  # many changes
+    first.says("no connection.*kept on this device")
+    assert first.scores == ["1", "1", "1", "2"]
+    second.press("ArrowUp", "5", "5", "5", "5")
+    second.watch()
+    second.press("Enter")
+    second.on(2)
+    first.page.context.set_offline(False)
+    first.says("All answers saved")
+    assert stored(server) == [[5, 5, 5, 5]]
+
+
+def test_what_is_pressed_while_a_page_is_being_sent_is_not_shown(chromium: Chromium, server: Server) -> None:
+    rater = RaterPage(chromium, server.url)
+    rater.agree()
+    rater.press("1", "2", "3", "4")
+    rater.watch()
+    rater.page.context.set_offline(True)
+    rater.press("Enter")
+    rater.says("no connection.*kept on this device")
+    rater.press("5", "ArrowUp", "5")
+    rater.page.locator(".study-row input[value='5']").first.click(force=True)
+    assert rater.scores == ["1", "2", "3", "4"], "what is seen is what is stored"
+    rater.page.context.set_offline(False)
+    rater.on(2)
+    assert stored(server) == [[1, 2, 3, 4]]
+
+
+def test_a_comment_is_kept_when_the_page_is_left_at_once(chromium: Chromium, server: Server) -> None:
+    rater = RaterPage(chromium, server.url)
+    rater.agree()
+    rater.press("1", "2", "3", "4")
+    rater.watch()
+    rater.press("Enter")
+    rater.on(2)
+    rater.page.evaluate(
+        """() => {
+            const comment = document.querySelector("#study-comment");
+            comment.value = "said in haste";
+            comment.dispatchEvent(new Event("input"));
+            document.querySelector(".study-back").click();
+        }"""
+    )
+    rater.on(1)
+    rater.says("All answers saved")
+    rater.press("Enter")
+    rater.on(2)
+    assert rater.page.locator("#study-comment").input_value() == "said in haste"
+
+
 def test_on_a_phone_by_touch_and_for_a_screen_reader(chromium: Chromium, server: Server) -> None:
     rater = RaterPage(chromium, server.url, 390, 844)
     page = rater.page

@@ -7,7 +7,7 @@ T4DStudy.keys = (screen) => {
     const typing = tag === "TEXTAREA" || (tag === "INPUT" && event.target.type !== "radio");
     const pressing = ["BUTTON", "A", "SUMMARY"].includes(tag); // Enter and space press what has the focus
     if (typing) return;
-    if (/^[1-9]$/.test(event.key)) screen.form.choose(Number(event.key));
+    if (/^[1-9]$/.test(event.key)) { if (!screen.busy) screen.form.choose(Number(event.key)); }
     else if (event.key === "ArrowDown") screen.form.go(screen.form.at + 1);
     else if (event.key === "ArrowUp") screen.form.go(screen.form.at - 1);
     else if (event.key === "Enter" && !pressing && !event.repeat) screen.submit();

@@ -76,7 +76,7 @@ T4DStudy.Rater = class {
 
   // A sentence where it could not be stored; else the next page is shown.
   async submit(page, screen) {
-    clearTimeout(screen.typing);
+    screen.stopTyping();
     try {
       const ack = await this.outbox.add(this.#entry(page, screen, false));
       if (this.screen !== screen) return null;
@@ -105,7 +105,8 @@ T4DStudy.Rater = class {
 
   #entry(page, screen, draft) {
     const before = this.outbox.latest(page.token)?.edit ?? 0;
-    page.edit = Math.max(page.edit, before) + 1;
+    // The time, so that of two devices the later change counts, whichever arrives first.
+    page.edit = Math.max(Date.now(), page.edit + 1, before + 1);
     const watched = Math.min(...screen.players.map((player) => player.watched));
     const submission = {
       key: T4DStudy.uuid(), token: page.token, scores: { ...screen.form.scores },
@@ -156,6 +157,7 @@ T4DStudy.Rater = class {
   }
 
   #elsewhere() {
+    this.keptText = null; // from now on the other tab writes the browser's store
     this.#put(T4DStudy.screens.message("The study goes on in another tab",
       "This page was opened in a newer tab or window of this browser. Go on there; nothing is lost.",
       ["Continue here instead", async () => { await this.tabs.claim(); this.code ? this.resume(this.code) : this.#welcome(); }]));
@@ -222,6 +224,7 @@ T4DStudy.Rater = class {
   }
 
   #remember() {
+    this.screen?.typed();
     if (this.screen?.token) this.watched[this.screen.token] = Math.min(...this.screen.players.map((player) => player.watched));
   }
 
@@ -229,7 +232,7 @@ T4DStudy.Rater = class {
     const { code, watched, external, turkSubmit } = this;
     const outbox = this.outbox?.entries ?? [];
     const text = JSON.stringify({ code, watched, external, turkSubmit, outbox });
-    if (text !== this.keptText && this.outbox) this.save((this.keptText = text));
+    if (text !== this.keptText && this.outbox && (this.tabs?.active ?? true)) this.save((this.keptText = text));
   }
 };
 

@@ -39,7 +39,9 @@ T4DStudy.screens = {
     const next = h("button", { type: "button", class: "study-primary study-next", "aria-describedby": "study-note" },
       page.index + 1 === page.pages ? "Finish" : "Next");
     note.id = "study-note";
-    const screen = { players: [], visible: 0, busy: false };
+    const screen = { players: [], visible: 0, busy: false, typing: null };
+    screen.stopTyping = () => { clearTimeout(screen.typing); screen.typing = null; };
+    screen.typed = () => { if (screen.typing !== null) { screen.stopTyping(); changed(); } };
     const changed = () => { refresh(); rater.draft(page, screen); };
     screen.form = new T4DStudy.Form(page, given.scores, settings.help, changed);
     const watchedLeft = () => Math.max(...screen.players.map((player) => page.min_watch_s - player.watched));
@@ -56,7 +58,7 @@ T4DStudy.screens = {
     };
     screen.comment = page.comments && h("textarea", {
       id: "study-comment", maxlength: settings.maxComment, rows: 2, disabled: !page.editable,
-      oninput: () => { clearTimeout(screen.typing); screen.typing = setTimeout(changed, 600); },
+      oninput: () => { screen.stopTyping(); screen.typing = setTimeout(screen.typed, 600); },
     });
     if (screen.comment) screen.comment.value = given.comment;
     const results = page.videos.map(({ slot, media }, i) => {
@@ -67,16 +69,23 @@ T4DStudy.screens = {
       return { label, box: player.box, grid: screen.form.grid(slot), i };
     });
     const apart = T4DStudy.together(screen.players);
+    // What is chosen while a page is being sent would be shown and never stored.
+    const freeze = (frozen) => {
+      for (const { grid } of results) grid.inert = frozen;
+      if (screen.comment) screen.comment.readOnly = frozen;
+    };
     screen.submit = async () => {
       if (screen.busy) return;
       if (!page.editable) return rater.show(page.index + 1);
       if (screen.form.missing.length) return screen.form.complain();
       if (watchedLeft() > 0) return void next.classList.add("wait");
       screen.busy = true;
+      freeze(true);
       next.setAttribute("aria-disabled", "true");
       note.textContent = "Saving …";
       const sentence = await rater.submit(page, screen);
       screen.busy = false;
+      freeze(false);
       if (sentence) note.textContent = sentence;
     };
     next.addEventListener("click", screen.submit);
@@ -85,7 +94,7 @@ T4DStudy.screens = {
     const timer = setInterval(() => { if (!document.hidden) screen.visible += 0.25; }, 250);
     screen.close = () => {
       clearInterval(timer);
-      clearTimeout(screen.typing);
+      screen.stopTyping();
       unlisten();
       apart();
       screen.players.forEach((player) => player.stop());
