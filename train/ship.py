@@ -86,7 +86,7 @@ def ship(
         # the denoiser never saw the decoder (its latents are exact flow), so a later one may take its place
         later = load_module(ReferenceAutoencoder, autoencoder / "autoencoder")
         for name in LATENTS:
-            ours, theirs = later.config[name], cast(Any, model.autoencoder).config[name]
+            ours, theirs = cast(Any, later).config[name], cast(Any, model.autoencoder).config[name]
             if ours != theirs:
                 raise InputError(
                     f"{autoencoder} has {name} {ours} and {run} was trained with {theirs}: its latents mean something "
@@ -145,9 +145,10 @@ def check_same(model: VideoModel, again: VideoModel) -> None:
     for name, part in model.parts.items():
         states = part.state_dict(), again.parts[name].state_dict()
         for key, value in states[0].items():
-            if value.is_floating_point() and not bool(torch.isfinite(value.half()).all()):
+            wanted = value.half().to(value) if value.is_floating_point() else value
+            if not bool(torch.isfinite(wanted).all()):
                 raise InputError(f"{name}.{key} has values that float16 cannot hold; the run's weights are bad.")
-            if not torch.equal(value.half() if value.is_floating_point() else value, states[1][key].to(value).half()):
+            if not torch.equal(wanted, states[1][key].to(value)):
                 raise InputError(f"{name}.{key} is read otherwise than it was written; see t4d.diffusion.weights.")
 
 
