@@ -2,6 +2,7 @@
 
 import shutil
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from t4d.errors import InputError
@@ -10,7 +11,7 @@ MOST_BYTES = 15_500_000  # of one file
 MOST_FILES = 8
 
 
-def pack_model(model: Path, back: Path) -> list[Path]:
+def pack_model(model: Path, back: Path, beside: Sequence[Path] = ()) -> list[Path]:
     """Puts a model folder into as few tar files as possible, each whole in itself and below `MOST_BYTES`.
 
     Unpack with: for f in model-*.tar; do tar xf $f; done
@@ -18,14 +19,16 @@ def pack_model(model: Path, back: Path) -> list[Path]:
     Args:
         model: Folder of `VideoModel.save`; its files are shards below 9 MB.
         back: Where the tar files go; older ones are replaced when the new ones are complete.
+        beside: Small files that come along, unpacked beside the model.
 
     Raises:
         InputError: A file is too large for one archive.
     """
-    files = sorted((p for p in model.rglob("*") if p.is_file()), key=lambda p: -p.stat().st_size)
+    names = {p: str(p.relative_to(model.parent)) for p in model.rglob("*") if p.is_file()}
+    names |= {p: p.name for p in beside}
     bins: list[list[Path]] = []
     room: list[int] = []
-    for file in files:
+    for file in sorted(names, key=lambda p: (-p.stat().st_size, names[p])):
         size = file.stat().st_size + 2048
         if size > MOST_BYTES:
             raise InputError(
@@ -43,7 +46,7 @@ def pack_model(model: Path, back: Path) -> list[Path]:
         part = back / f"model-{i}-of-{len(bins)}.tar.part"
         with tarfile.open(part, "w") as archive:
             for file in members:
-                archive.add(file, arcname=str(Path(model.name) / file.relative_to(model)))
+                archive.add(file, arcname=names[file])
         parts.append(part)
     for old in back.glob("model-*.tar"):
         old.unlink()
@@ -51,7 +54,8 @@ def pack_model(model: Path, back: Path) -> list[Path]:
 
 
 def send(out: Path, back: Path) -> list[Path]:
-    """Copies a slot's files to where they are fetched from: results.json, log.jsonl, sheet.png and the model.
+    """Copies a slot's files to where they are fetched from: results.json, log.jsonl, sheet.png, and the model with the
+    run's config.yaml: unpacked beside log.jsonl it is a run folder as `train.ship` takes it.
 
     Args:
         out: Run folder.
@@ -68,7 +72,7 @@ def send(out: Path, back: Path) -> list[Path]:
         if (out / name).is_file():
             shutil.copyfile(out / name, back / name)
     if (out / "model").is_dir():
-        pack_model(out / "model", back)
+        pack_model(out / "model", back, [p for p in (out / "config.yaml",) if p.is_file()])
     found = sorted(p for p in back.iterdir() if p.is_file())
     if len(found) > MOST_FILES:
         raise InputError(f"{len(found)} files would come back from {back}, more than {MOST_FILES}; ship less")

@@ -63,6 +63,8 @@ def call(args: argparse.Namespace, started: float) -> None:
         raise InputError(
             f"--minutes {args.minutes:g} leaves nothing beside --finish-minutes {args.finish_minutes:g}; give more."
         )
+    if args.train_minutes <= 0:
+        raise InputError(f"--train-minutes {args.train_minutes:g} is no time to train in; give more than 0.")
     end = started + 60 * args.minutes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = load_config(SlotConfig, args.config, args.overrides)
@@ -83,8 +85,10 @@ def call(args: argparse.Namespace, started: float) -> None:
 
     training = SlotTraining(config, args.out, device, 60 * args.train_minutes, kept)
     results.add(held_out=training.held_out.kind)
-    (args.out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    training.write({"event": "start", "time": time.time(), **vars(training.at), "machine": results.call["machine"]})
+    settings = config.model_dump(mode="json")
+    (args.out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    start = {"event": "start", "time": time.time(), **vars(training.at), "commit": results.call["commit"]}
+    training.write({**start, "machine": results.call["machine"], "config": settings})
     ended = end - 60 * args.finish_minutes
 
     try:

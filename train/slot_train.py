@@ -223,8 +223,14 @@ class SlotTraining:
             stream.write(json.dumps(row) + "\n")
 
     def keep(self, sampled: int | None = None, steps: int | None = None) -> None:
-        """Checkpoint, averaged weights in OUT/model, their figures on unseen clips and OUT/sheet.png."""
+        """Checkpoint, averaged weights in OUT/model, their figures on unseen clips and OUT/sheet.png.
+
+        Raises:
+            InputError: Weights are not finite; what was kept before stays.
+        """
         s = self.config.slot
+        if not all(bool(torch.isfinite(value).all()) for value in self.objective.trained.values()):
+            raise InputError(f"The weights of step {self.at.step} are not finite and are not kept; lower optim.lr.")
         began = time.perf_counter()
         with (self.out / "position.jsonl").open("a") as stream:
             stream.write(json.dumps(vars(self.at)) + "\n")

@@ -166,7 +166,7 @@ def test_what_comes_back_is_few_whole_files(tmp_path: Path):
         (model / "unet").mkdir(parents=True, exist_ok=True)
         save_file({"w": torch.randn(2_100_000)}, model / "unet" / f"part-{i}.safetensors")  # 8.4 MB each
     (model / "model_index.json").write_text("{}")
-    for name in ("results.json", "log.jsonl"):
+    for name in ("results.json", "log.jsonl", "config.yaml"):
         (tmp_path / "run" / name).write_text("{}")
     found = send(tmp_path / "run", back)
     assert len(found) == 7 and all(p.stat().st_size < 16 * 2**20 for p in found)
@@ -176,6 +176,7 @@ def test_what_comes_back_is_few_whole_files(tmp_path: Path):
         with tarfile.open(part) as archive:
             archive.extractall(tmp_path / "there", filter="data")
     names = sorted(p.relative_to(model) for p in model.rglob("*") if p.is_file())
+    assert (tmp_path / "there" / "config.yaml").read_text() == "{}"  # a run folder needs it and nothing else brings it
     there = tmp_path / "there" / "model"
     assert names == sorted(p.relative_to(there) for p in there.rglob("*") if p.is_file())
     assert all((model / n).read_bytes() == (there / n).read_bytes() for n in names)

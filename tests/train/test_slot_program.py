@@ -10,18 +10,25 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from t4d.diffusion.model import VideoModel
 from t4d.errors import InputError
 from t4d.paths import REPO
+from train.config import load_config
+from train.ship import ship
+from train.slot_back import send
 from train.slot_call import call
+from train.slot_config import SlotConfig
+from train.slot_train import SlotTraining
 
 TINY = [
     *("model.block_out_channels=[16,32]", "model.layers_per_block=1", "model.norm_num_groups=8"),
     *("model.num_attention_heads=2", "model.motion_num_attention_heads=2", "model.kv_pool=[2,1]"),
     *("text.width=32", "text.pooled=32", "image.width=16", "data.views=2", "data.frames=3"),
     *("slot.workers=0", "slot.chunk=1", "slot.batch=1", "slot.most=4", "slot.trial_steps=1", "slot.warm_steps=1"),
-    *("slot.held_out=2", "slot.sampled=1", "slot.sample_steps=2", "slot.log_seconds=1", "slot.sheet_seconds=2"),
+    *("slot.held_out=2", "slot.sampled=1", "slot.sample_steps=2", "slot.log_seconds=0.001", "slot.sheet_seconds=2"),
     "curriculum=[{until: 0.2, views: 1, frames: 3, batch: 1}]",
 ]
 
@@ -63,9 +70,30 @@ def test_two_calls_are_one_training(tmp_path: Path):
     assert names == ["log.jsonl", "model-1-of-1.tar", "results.json", "sheet.png"]
     with tarfile.open(back / "model-1-of-1.tar") as archive:
         archive.extractall(tmp_path, filter="data")
+    assert (tmp_path / "config.yaml").is_file()
     model = VideoModel.load(tmp_path / "model")
     assert model.meta["steps"] == calls[1]["trained"]["step"] and model.label == "mini v1"
     assert model.scheduler_config["rescale_betas_zero_snr"] is True
+
+
+def test_what_comes_back_can_be_shipped_and_bad_weights_do_not_replace_it(tmp_path: Path):
+    out, back = tmp_path / "run", tmp_path / "back"
+    config = load_config(SlotConfig, REPO / "train/configs/slot.yaml", ["data.rigs=null", *TINY])
+    training = SlotTraining(config, out, torch.device("cpu"), 60.0)
+    (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    training.keep(steps=1)
+    send(out, back)
+    with tarfile.open(back / "model-1-of-1.tar") as archive:
+        archive.extractall(back, filter="data")
+    assert ship(back, tmp_path / "shipped").meta["steps"] == 0
+    assert "far_loss_999" in (tmp_path / "shipped" / "training" / "stage1_0.jsonl").read_text()
+
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with torch.no_grad():
+        next(iter(training.objective.trained.values())).fill_(float("nan"))
+    with pytest.raises(InputError, match="are not finite and are not kept"):
+        training.keep(steps=1)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path):
@@ -73,6 +101,8 @@ def test_bad_input_is_one_sentence(tmp_path: Path):
     options |= {"minutes": 1.0, "train_minutes": 1.0, "finish_minutes": 2.0, "check_only": False, "no_bench": True}
     with pytest.raises(InputError, match="leaves nothing beside --finish-minutes 2"):
         call(Namespace(**options, overrides=[]), time.monotonic())
+    with pytest.raises(InputError, match="--train-minutes 0 "):
+        call(Namespace(**{**options, "minutes": 3.0, "train_minutes": 0.0}, overrides=[]), time.monotonic())
     with pytest.raises(InputError, match="L_diff alone"):
         call(Namespace(**{**options, "minutes": 3.0}, overrides=["data.cache=somewhere"]), time.monotonic())
     done = slot(tmp_path / "run", tmp_path / "back", "--wheels", "tests/train", train=1)
