@@ -44,10 +44,11 @@ T4DStudy.screens = {
     screen.typed = () => { if (screen.typing !== null) { screen.stopTyping(); changed(); } };
     const changed = () => { refresh(); rater.draft(page, screen); };
     screen.form = new T4DStudy.Form(page, given.scores, settings.help, changed);
-    const watchedLeft = () => Math.max(...screen.players.map((player) => page.min_watch_s - player.watched));
+    // Less than a tick of the clock is no waiting: what the note no longer asks for must not hold the button back.
+    const watchedLeft = () => Math.max(...screen.players.map((player) => page.min_watch_s - player.watched)) - 0.05;
     const refresh = () => {
       const rows = screen.form.missing.length;
-      const left = screen.players.length ? Math.ceil(watchedLeft() - 0.05) : 0;
+      const left = screen.players.length ? Math.ceil(watchedLeft()) : 0;
       const todo = [];
       if (rows) todo.push(`${rows} ${rows === 1 ? "row needs" : "rows need"} a score`);
       if (left > 0) todo.push(`watch ${left} s more`);
