@@ -133,6 +133,11 @@ QUICK = Plan(
     ),
     tuple((case, 2) for case in _named(("Husky/walk", "George/walk", "Crab/walk"))),
 )
+#: Of every fork: half of `QUICK`.
+QUICK_FORK = Plan(
+    (*_named(("Husky/walk", "Husky/idle", "George/walk", "Crab/walk", "Crab/jump")), MID[0], MID[3]),
+    tuple((case, 2) for case in _named(("Husky/walk",))),
+)
 
 
 def _still(rig: str, noun: str, verbs: tuple[str, ...]) -> list[Case]:

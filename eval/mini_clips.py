@@ -124,7 +124,7 @@ class Studio:
     def identity(self, case: Case, seed: int, truth: Truth) -> dict[str, Any]:
         """Everything a generated clip depends on."""
         return {
-            "reference": _picture_digest(truth.reference if truth.clip is None else truth.clip),
+            "reference": picture_digest(truth.reference if truth.clip is None else truth.clip),
             "prompt": truth.prompt,
             "seed": seed,
             "weights": self.model.sha256,
@@ -197,5 +197,6 @@ def pixel_distance(a: Tensor, b: Tensor) -> float:
     return float((a[:, :, :3] - b[:, :, :3]).abs().mean(2)[either].mean())
 
 
-def _picture_digest(pictures: Tensor) -> str:
+def picture_digest(pictures: Tensor) -> str:
+    """Digest of pictures in 0..1, rounded to 8 bits."""
     return hashlib.sha256((pictures * 255).round().byte().numpy().tobytes()).hexdigest()[:16]

@@ -24,7 +24,7 @@ import torch
 from eval.ablation_plan import commit
 from eval.ablation_store import Store
 from eval.mini import add_common, report, sampled, seeds_of, studio_of
-from eval.mini_cases import FULL, QUICK
+from eval.mini_cases import FULL, QUICK_FORK
 from eval.mini_gates import Gate, over_objects, picture_gates, table
 from eval.mini_probe import CLIPS, FIGURES, far_clips, paired, probe
 from eval.mini_stage2 import view_gate
@@ -60,6 +60,21 @@ def load(weights: str, folder: Path) -> VideoModel:
         if (place / INDEX).is_file():
             return VideoModel.load(place)
     raise InputError(f"{folder} holds neither {FORK_INDEX} nor {INDEX}; give a folder of {', '.join(FORKS)}")
+
+
+def check_paired(models: Mapping[str, VideoModel]) -> None:
+    """Refuses forks that differ in more than their losses, as far as they remember.
+
+    Raises:
+        InputError: Two are the same weights, or steps or seed differ.
+    """
+    if len({model.sha256 for model in models.values()}) < len(models):
+        raise InputError("two of the forks (or a fork and the base) are the same weights; give four different ones")
+    for name in ("steps", "seed"):
+        found = {fork: models[fork].meta.get(name) for fork in FORKS}
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{fork} {value}" for fork, value in found.items())
+            raise InputError(f"the forks were trained with different {name} ({told}); train all four alike")
 
 
 def verdict(difference: Gate) -> str:
@@ -101,12 +116,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         InputError: A fork is missing or does not fit the base.
     """
     torch.set_num_threads(arguments.threads)
-    seeds, plan = seeds_of(arguments), QUICK if arguments.quick else FULL
+    seeds, plan = seeds_of(arguments), QUICK_FORK if arguments.quick else FULL
     spent = time.process_time()
     models = {name: load(arguments.weights, arguments.forks / name) for name in FORKS}
     models = {"base": VideoModel.load(arguments.weights), **models}
-    if len({model.sha256 for model in models.values()}) < len(models):
-        raise InputError(f"two of the forks in {arguments.forks} are the same weights; give four different ones")
+    check_paired(models)
     data, clips = far_clips(arguments.rigs), 6 if arguments.quick else CLIPS
     probed = {
         name: probe(model, data, Store(arguments.work / model.sha256[:12]), clips) for name, model in models.items()

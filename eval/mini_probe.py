@@ -4,12 +4,13 @@ Clips of far rigs with exact tracks (training renderer, inference cameras, 128 p
 shown to the network once; points are looked for by their frame-0 descriptors (`eval.stage1_probe`).
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.ablation_store import PACKAGE, Store, digest, source_digest
+from eval.ablation_store import Store, digest, source_digest
 from eval.stage1_probe import LAYER, look, track_figures
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
@@ -49,11 +50,11 @@ def probe(model: VideoModel, data: ClipDataset, store: Store, clips: int, noises
     Returns:
         Rows: clip, object, verb, terms, and `FIGURES`.
     """
-    data_code = [(PACKAGE / "data" / f"{name}.py").read_text() for name in ("dataset", "motion", "raster", "render")]
-    code = digest([source_digest(("diffusion", "diffusion/autoencoders", "tracking")), data_code])
+    folders = ("data", "diffusion", "diffusion/autoencoders", "diffusion/text", "diffusion/image", "tracking")
+    code, content = source_digest(folders), content_of(data)
     known, rows = store.read(), []
     for index in range(clips):
-        key = digest(["probe", model.sha256, index, TIME, LAYER, noises, code])
+        key = digest(["probe", model.sha256, index, TIME, LAYER, noises, code, content])
         row = known.get(key)
         if row is None:
             item = data[index]
@@ -66,6 +67,13 @@ def probe(model: VideoModel, data: ClipDataset, store: Store, clips: int, noises
         if None not in row.values():  # a clip without visible points has nothing to say
             rows.append(row)
     return rows
+
+
+def content_of(data: ClipDataset) -> str:
+    """Digest of the rigs and settings that a data set's clips come from."""
+    entries = [] if data.catalog is None else data.catalog.entries
+    files = [[e.source, e.verbs, hashlib.sha256(e.path.read_bytes()).hexdigest()] for e in entries]
+    return digest([files, {k: v for k, v in vars(data).items() if isinstance(v, (int, float, str))}])
 
 
 def paired(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from eval.mini_cases import VERBS, Case
-from eval.mini_clips import Studio, pixel_distance
+from eval.mini_clips import Studio, picture_digest, pixel_distance
 from eval.mini_gates import Gate, interval, over_objects
 from t4d.metrics.motion_verbs import classify, leave_one_group_out
 
@@ -68,14 +68,17 @@ def verb_gates(studio: Studio, made: Sequence[tuple[Case, int]]) -> tuple[list[G
 def effects(studio: Studio, made: Sequence[tuple[Case, int]]) -> list[Gate]:
     """Gate 4b: distance between clips of two verbs and one noise, over that of one verb and two noises, per object.
 
-    Both distances are taken around the same clips: those that were sampled with two noises.
+    Both distances are taken around the same clips: those that were sampled with two noises. Verbs for which the object
+    had to be drawn smaller (a high jump) are left out: two pictures with one noise say nothing of the words.
     """
     first, clips = made[0][1], {(case, seed) for case, seed in made if case.rest}
+    shown = {case: picture_digest(studio.world.truth(case).reference) for case in {case for case, _ in clips}}
     apart: dict[str, list[tuple[str, float]]] = {"descriptor": [], "pixels": []}
     for case, seed in sorted(clips, key=lambda pair: (pair[0].name, pair[1])):
         if seed == first:
             continue
         others = [o for o, s in clips if s == first and o.object == case.object and o.verb != case.verb]
+        others = [o for o in others if shown[o] == shown[case]]
         if not others:
             continue
         for kind in apart:

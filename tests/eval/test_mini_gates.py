@@ -8,9 +8,9 @@ import pytest
 import torch
 from mini_world import CLIPS, make_rigs
 
-from eval import mini_stage2, mini_truth
+from eval import mini_gates, mini_stage2, mini_truth
 from eval.ablation_store import Store
-from eval.mini_cases import FULL, QUICK, SHEETS, Case
+from eval.mini_cases import FULL, QUICK, QUICK_FORK, SHEETS, Case
 from eval.mini_clips import Studio, describe, judge, pixel_distance
 from eval.mini_gates import best, interval, over_objects, passes, picture_gates, stillness, table
 from eval.mini_sheets import MOST_BYTES, cropped, save_jpeg
@@ -136,6 +136,13 @@ def test_interval_of_pairs_keeps_pairs_together():
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)  # of a mean of 400 standard normal values
 
 
+def test_intervals_of_few_objects_hold_what_they_promise(monkeypatch):
+    monkeypatch.setattr(mini_gates, "DRAWS", 400)
+    rng, tries = np.random.default_rng(0), 300
+    ends = [interval([rng.standard_normal(7)], lambda x: float(np.mean(x)))[1:] for _ in range(tries)]
+    assert 0.9 < np.mean([low < 0 < high for low, high in ends]) < 0.985  # the plain percentile interval: about .88
+
+
 def test_best_of_and_stillness():
     gains = (("a", 0, 1), ("a", 1, 5), ("a", 2, 9), ("b", 0, 2))
     rows = [{"case": c, "object": c, "seed": s, "gain": g} for c, s, g in gains]
@@ -154,11 +161,13 @@ def test_best_of_and_stillness():
 
 
 def test_plans_pair_seeds_and_do_not_repeat():
-    for plan in (FULL, QUICK):
+    for plan in (FULL, QUICK, QUICK_FORK):
         samples = plan.samples(tuple(range(8)))
         names = [(case.name, seed) for case, seed in samples]
         assert len(set(names)) == len(names)
         assert [seed for _, seed in samples] == sorted(seed for _, seed in samples)  # a stopped run has all firsts
+    seeds = tuple(range(8))
+    assert set(QUICK_FORK.samples(seeds)) < set(QUICK.samples(seeds)) < set(FULL.samples(seeds))
     assert len(SHEETS) == 12 and all(len({case.verb for case in three}) == 3 for three in SHEETS)
     assert all(case.group != "near" and len({c.object for c in three}) == 1 for three in SHEETS for case in three)
 

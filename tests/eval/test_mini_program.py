@@ -11,24 +11,36 @@ from safetensors.torch import load_file, save_file
 
 from eval import mini, mini_clips, mini_forks, mini_truth
 from eval.mini_cases import Case, Plan
-from eval.mini_forks import FORKS, compare, load, verdict
+from eval.mini_forks import FORKS, check_paired, compare, load, verdict
 from eval.mini_gates import over_objects
-from eval.mini_probe import paired
+from eval.mini_probe import content_of, paired
+from t4d.data.dataset import ClipDataset
+from t4d.diffusion.model import VideoModel
 from t4d.errors import InputError
 from t4d.paths import ASSETS
 
+FRAMES = 6
 DOG = [Case("far", "a/dog", verb) for verb in ("walk", "run", "idle")]
 PLAN = Plan((*DOG, Case("far", "a/dog", "walk", rest=False)), ((DOG[0], 2),))
 
 
+def far_clips(rigs: Path) -> ClipDataset:
+    """As `eval.mini_probe` has them, small."""
+    return ClipDataset(rigs, split="far", side=64, frames=FRAMES, grid=8, exclude=(), procedural_fraction=0, seed=5)
+
+
 @pytest.fixture
 def small(tmp_path, monkeypatch) -> list[str]:
-    """Command line of a quick run on a small rig pack."""
+    """Command line of a quick run on a small rig pack, with short clips of small pictures."""
     rigs = make_rigs(tmp_path / "rigs")
     (tmp_path / "real3d").mkdir()
-    monkeypatch.setattr(mini_truth, "COUNT", 1000)
-    for program in (mini, mini_forks):
-        monkeypatch.setattr(program, "QUICK", PLAN)
+    for module, name, value in (
+        *((mini_truth, "COUNT", 1000), (mini_truth, "SIZE", 64), (mini_truth, "FRAMES", FRAMES)),
+        *((mini_clips, "FRAMES", FRAMES), (mini_forks, "far_clips", far_clips)),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(mini, "QUICK", PLAN)
+    monkeypatch.setattr(mini_forks, "QUICK_FORK", Plan(tuple(DOG[:2]), ((DOG[0], 2),)))
     known = [Case(g, r, v) for g, r in (("far", "a/dog"), ("near", "a/wolf")) for v in ("walk", "run", "idle")]
     monkeypatch.setattr(mini_truth.World, "verb_cases", lambda self: known)
     line = f"--rigs {rigs} --real3d {tmp_path / 'real3d'} --out {tmp_path / 'out'} --work {tmp_path / 'work'}"
@@ -84,7 +96,6 @@ def disturbed(folder: Path, scale: float) -> None:
 
 
 def test_forks_are_compared_clip_by_clip(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mini_forks, "QUICK", Plan(tuple(DOG[:2]), ((DOG[0], 2),)))
     monkeypatch.setattr(mini_forks, "probe", lambda model, data, store, clips: real_probe(model, data, store, 2, 1))
     for name, scale in zip(FORKS, (0.001, 0.002, 0.003, 1.0)):
         disturbed(tmp_path / "forks" / name, scale)
@@ -93,7 +104,9 @@ def test_forks_are_compared_clip_by_clip(small, tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "out" / "mini_forks_quick.json").read_text())
     assert set(found["probe"]) == {"base", *FORKS} and all(len(rows) == 2 for rows in found["probe"].values())
     mean = {name: sum(row["delta_avg"] for row in rows) / 2 for name, rows in found["probe"].items()}
-    assert abs(mean["full"] - mean["base"]) < 0.02 and mean["no_track"] < mean["full"] - 0.05  # noise for weights
+    # delta_avg may be at its floor before the tracking losses, but the distance itself tells noise for weights
+    error = {name: sum(row["error"] for row in rows) / 2 for name, rows in found["probe"].items()}
+    assert 0 < abs(error["full"] - error["base"]) < 0.1 * abs(error["no_track"] - error["full"])
     claimed = {each["claim"]: each for each in found["claims"]}
     assert claimed["no_track - full"]["value"] == pytest.approx(mean["no_track"] - mean["full"], abs=1e-4)
     assert set(found["gates"]) == set(FORKS) and all(len(rows) == 3 for rows in found["clips"].values())
@@ -117,12 +130,29 @@ def test_pairs_and_verdicts():
     assert verdict(over_objects("6", "x", [("a", -0.1), ("b", 0.3)], mini_forks.ANY)) == "undecided"
 
 
-def test_missing_and_equal_forks_are_told(small, tmp_path):
+def test_a_missing_fork_is_told(tmp_path):
     with pytest.raises(InputError, match="holds neither"):
         load("mini", tmp_path)
-    same = tmp_path / "same"
-    for name in FORKS:
-        shutil.copytree(ASSETS / "weights" / "mini", same / name)
-    parser = mini_forks.parser()
+
+
+def test_equal_forks_and_those_of_different_trainings_are_refused():
+    models = {name: VideoModel(*[None] * 4, meta={"steps": 200, "seed": 0}, sha256=name) for name in FORKS}  # type: ignore[arg-type]
+    check_paired(models)
     with pytest.raises(InputError, match="the same weights"):
-        mini_forks.run(parser.parse_args([*small, "--forks", str(same)]))
+        check_paired({**models, "base": models["full"]})
+    models["no_pos"].meta["seed"] = 1
+    with pytest.raises(InputError, match=r"different seed .*no_pos 1"):
+        check_paired(models)
+    models["no_track"].meta["steps"] = 199
+    with pytest.raises(InputError, match=r"different steps .*no_track 199"):
+        check_paired(models)
+
+
+def test_probed_rows_are_kept_per_content_of_the_rigs(tmp_path):
+    first, second = make_rigs(tmp_path / "a"), make_rigs(tmp_path / "b")
+    assert content_of(far_clips(first)) == content_of(far_clips(second))
+    (second / "dog.npz").write_bytes((second / "wolf.npz").read_bytes())
+    assert content_of(far_clips(first)) != content_of(far_clips(second))
+    changed = far_clips(first)
+    changed.rest_fraction = 0.25
+    assert content_of(far_clips(first)) != content_of(changed)
