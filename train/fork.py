@@ -6,7 +6,7 @@ The run then ships FOLDER/fork, a few MB that go onto that base (`t4d.diffusion.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ class Fork:
                 f"A fork of {config.fork} takes {size:.1f} MB as {config.fork_type} and fork_megabytes is "
                 f"{config.fork_megabytes:g}; set fork_type=int8 or raise fork_megabytes."
             )
-        return cls(config, model, ForkBase.of(model))
+        # `build` has given the networks the fork's label already
+        base = replace(ForkBase.of(model), label=_meta(config.fork).get("label", config.fork))
+        return cls(config, model, base)
 
     def save(self, folder: Path) -> Path:
         """Write the fork as the networks are now (put averaged weights in first)."""

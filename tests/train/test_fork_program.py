@@ -35,6 +35,7 @@ def test_a_fork_takes_from_its_base_what_is_not_set():
     assert found.tracking.enabled and found.optim == config().optim
     assert settled(config("guidance=4")).guidance == 4
     assert settled(config("fork=public")).prediction == "epsilon"
+    assert Fork.start(config()).base.label == meta["label"]
 
 
 @pytest.mark.parametrize(
