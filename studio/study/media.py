@@ -97,10 +97,12 @@ def prepare(path: Path, folder: Path | None = None, progress: Callable[[str], No
             progress(f"{source.role}: {source.given}")
             facts[name] = {"role": source.role, "method": source.method, "source": source.given}
             facts[name] |= _convert(source, study.video, target)
-            facts[name]["sha256"] = _digest(target)
+            facts[name] |= {"bytes": target.stat().st_size, "sha256": _digest(target)}
             made += 1
-        os.utime(target, (_STAMP, _STAMP))
     wanted = set(names.values())
+    _pad_alike(media, names, sources, facts)
+    for name in wanted:
+        os.utime(media / name, (_STAMP, _STAMP))
     _write_private(folder / "private.json", {"salt": private["salt"], "media": {n: facts[n] for n in sorted(wanted)}})
     write_study(checked, folder / "study.yaml")
     for file in media.iterdir():  # of an earlier state that nobody has seen: answers fix the names
@@ -190,6 +192,26 @@ def _convert(source: Source, spec: VideoSpec, target: Path) -> dict:
         Image.fromarray(picture).save(part, format="PNG", optimize=True)
     part.replace(target)
     return facts
+
+
+def _pad_alike(media: Path, names: dict[str, str], sources: list[Source], facts: dict[str, dict]) -> None:
+    """Makes the videos of an item equally long in bytes: how well a method compresses (its noise, its blur) would tell
+    it in ``Content-Length``. What is added is a ``free`` box, which players skip (ISO/IEC 14496-12, 8.1.2)."""
+    items: dict[str, set[str]] = {}
+    for source in sources:
+        if source.video:
+            items.setdefault(source.role.split("/method/")[0], set()).add(names[source.role])
+    for alike in items.values():
+        own = {name: facts[name].setdefault("bytes", (media / name).stat().st_size) for name in alike}
+        wanted = max(own.values()) + 8 if len(alike) > 1 else max(own.values())  # a box takes 8 bytes at least
+        for name, size in own.items():
+            if (media / name).stat().st_size == wanted:
+                continue
+            with (media / name).open("r+b") as file:
+                file.truncate(size)
+                file.seek(size)
+                file.write((wanted - size).to_bytes(4, "big") + b"free" + bytes(wanted - size - 8))
+            facts[name]["sha256"] = _digest(media / name)
 
 
 def _notes(facts: Iterator[dict]) -> Iterator[str]:

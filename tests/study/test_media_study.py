@@ -66,6 +66,24 @@ def three(tmp_path: Path) -> Path:
     return write_yaml(tmp_path, {name: f"{name}/fox.{end}" for name, end in zip(METHODS, ("mp4", "mkv", "webm"))})
 
 
+def test_no_method_is_told_by_the_length_of_its_files(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (8, 96, 96, 3), np.uint8)
+    encode(tmp_path / "quokka" / "fox.mp4", noise, 8, "libx264")
+    encode(tmp_path / "narwhal" / "fox.mp4", moving_square(8, 96), 8, "libx264")
+    Image.fromarray(noise[0]).save(tmp_path / "picture.png")
+    study = write_yaml(tmp_path, {"quokka": "quokka/fox.mp4", "narwhal": "narwhal/fox.mp4"})
+    videos = [path for role, path in by_role(prepare(study)).items() if "method" in role]
+    before = {path: path.read_bytes() for path in videos}
+    assert len({len(content) for content in before.values()}) == 1
+    sums = [int(np.diff(read_frames(path)[0].astype(int), axis=0).__abs__().sum()) for path in videos]
+    assert len(read_frames(videos[0])[0]) == 8 and max(sums) > 5 * min(sums), "the pictures are untouched"
+    assert prepare(study).made == 0 and before == {path: path.read_bytes() for path in videos}
+
+    encode(tmp_path / "narwhal" / "fox.mp4", noise[::-1], 8, "libx264")  # what changes is alike again
+    videos = [path for role, path in by_role(prepare(study)).items() if "method" in role]
+    assert len({path.stat().st_size for path in videos}) == 1 and prepare(study).made == 0
+
+
 def by_role(found: Prepared) -> dict[str, Path]:
     private = json.loads((found.folder / "private.json").read_text())
     return {entry["role"]: found.folder / "media" / name for name, entry in private["media"].items()}
