@@ -7,7 +7,7 @@ import pytest
 import torch
 from tracker_scenes import MeshScene, soup
 
-from t4d.data.dataset import place
+from t4d.data.framing import place
 from t4d.data.procedural import generate
 from t4d.data.render import render_clip
 from t4d.errors import InputError
