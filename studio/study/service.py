@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from studio.study.submission import check_content, check_form, usable_parameters
 from t4d.errors import InputError
 
 _LOG = logging.getLogger(__name__)
+ROOM = 200 * 2**20  # bytes that new raters leave free, so that those who have begun can finish
 _NO_SUCH_PAGE = "This study has no such page for you; go back to the study's first page."
 
 
@@ -93,11 +95,17 @@ class StudyService:
 
         Raises:
             Refused: unknown code or study closed.
-            NotSaved: it could not be stored.
+            NotSaved: it could not be stored, or hardly any disk is left and this rater is new.
         """
         with self.store.read() as session:
             participant = self._participant(session, code)
+            begun = self._reached(session, participant) is not None
         self._check_open(participant)
+        if not begun and shutil.disk_usage(self.folder).free < ROOM:
+            _LOG.error("Less than %d MB free on the disk of %s: no new raters.", ROOM // 2**20, self.folder)
+            raise NotSaved(
+                "The study takes no new raters at the moment, since its disk is nearly full; try again later."
+            )
         self.store.consent(participant, self._planner.plan, time.time() - 3600 * self.study.abandon_after_h)
         with self.store.read() as session:
             return self._rater(session, participant, code)

@@ -6,12 +6,13 @@ import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from study_rating import begin, milliseconds, rate_all, submission
 
 from studio.study.contract import NotSaved, Refused
-from studio.study.service import StudyService
+from studio.study.service import ROOM, StudyService
 from studio.study.store import new_code
 from t4d.errors import InputError
 
@@ -428,3 +429,15 @@ def test_nothing_heavy_is_imported():
 
 def test_failures_of_the_disk_are_told_apart_from_refusals():
     assert issubclass(NotSaved, InputError) and not issubclass(NotSaved, Refused)
+
+
+def test_a_nearly_full_disk_takes_no_new_raters_and_lets_others_finish(study, monkeypatch):
+    service = study()
+    mine, late = begin(service), service.join().code
+    monkeypatch.setattr("studio.study.service.shutil.disk_usage", lambda folder: SimpleNamespace(free=ROOM - 1))
+    with pytest.raises(NotSaved, match="nearly full"):
+        service.consent(late)
+    assert service.consent(mine).phase != "consent"
+    assert service.answer(mine, submission(service.page(mine)))
+    monkeypatch.setattr("studio.study.service.shutil.disk_usage", lambda folder: SimpleNamespace(free=ROOM))
+    assert service.consent(late).phase != "consent"
