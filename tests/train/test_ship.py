@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 import yaml
 from stage1_program import SMOKE
+from torch import nn
 
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import sample_clip
@@ -109,7 +111,7 @@ def test_a_later_autoencoder_takes_its_place_if_its_latents_are_the_same(runs, t
     ship(runs[1], out)
     (out / "training" / "autoencoder.jsonl").write_text("of the old one")
     later = write_run(tmp_path / "later", None, [5])
-    network = VideoModel.load(runs[1] / "model").autoencoder
+    network = cast(nn.Module, VideoModel.load(runs[1] / "model").autoencoder)
     with torch.no_grad():
         for value in network.parameters():
             value.mul_(1.01)
