@@ -26,7 +26,7 @@ from studio.study.submission import check_content, check_form, usable_parameters
 from t4d.errors import InputError
 
 _LOG = logging.getLogger(__name__)
-ROOM = 200 * 2**20  # bytes that new raters leave free, so that those who have begun can finish
+ROOM = 200 * 2**20, 0.05  # bytes, or a share of a small disk, left free by new raters: who has begun can finish
 _NO_SUCH_PAGE = "This study has no such page for you; go back to the study's first page."
 
 
@@ -101,8 +101,9 @@ class StudyService:
             participant = self._participant(session, code)
             begun = self._reached(session, participant) is not None
         self._check_open(participant)
-        if not begun and shutil.disk_usage(self.folder).free < ROOM:
-            _LOG.error("Less than %d MB free on the disk of %s: no new raters.", ROOM // 2**20, self.folder)
+        disk = shutil.disk_usage(self.folder)
+        if not begun and disk.free < min(ROOM[0], ROOM[1] * disk.total):
+            _LOG.error("%d MB free on the disk of %s: no new raters.", disk.free // 2**20, self.folder)
             raise NotSaved(
                 "The study takes no new raters at the moment, since its disk is nearly full; try again later."
             )
