@@ -120,13 +120,13 @@ def test_erasing_on_a_space_reaches_the_mirror_that_lasts(study_folder, tmp_path
     folder = study_folder(items=1)
     monkeypatch.setenv("T4D_STUDY_DATA", str(tmp_path / "data"))
     with kept_service(folder) as service:
-        rater = service.join(begin(service, PROLIFIC_PID="x1")).number
-        begin(service, PROLIFIC_PID="x2")
+        rater = service.join(begin(service, PROLIFIC_PID="prolificfirst")).number
+        begin(service, PROLIFIC_PID="prolificsecond")
     (mirror,) = (tmp_path / "data").rglob("answers.jsonl")
-    assert "x1" in mirror.read_text()
+    assert "prolificfirst" in mirror.read_text()
     run("erase", folder, rater, "--yes")
     kept = [path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert len(kept) == 1 and "x1" not in kept[0] and "x2" in kept[0] and not (folder / "answers.jsonl").exists()
+    assert len(kept) == 1 and "prolificfirst" not in kept[0] and "prolificsecond" in kept[0] and not (folder / "answers.jsonl").exists()
 
 
 def test_our_run_folders(tmp_path):
