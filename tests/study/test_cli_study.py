@@ -126,7 +126,12 @@ def test_erasing_on_a_space_reaches_the_mirror_that_lasts(study_folder, tmp_path
     assert "prolificfirst" in mirror.read_text()
     run("erase", folder, rater, "--yes")
     kept = [path.read_text() for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert len(kept) == 1 and "prolificfirst" not in kept[0] and "prolificsecond" in kept[0] and not (folder / "answers.jsonl").exists()
+    assert (
+        len(kept) == 1
+        and "prolificfirst" not in kept[0]
+        and "prolificsecond" in kept[0]
+        and not (folder / "answers.jsonl").exists()
+    )
 
 
 def test_our_run_folders(tmp_path):
