@@ -19,6 +19,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,28 +158,38 @@ def run(arguments: argparse.Namespace) -> list[Gate]:
         "label": arguments.label or model.label,
         "weights": model.sha256,
         "fork": arguments.fork,
-        "quick": arguments.quick,
-        "commit": commit(),
         "sampling": studio.settings,
         "seeds": seeds,
         "gates": report(gates),
         **told,
-        "clips": [_rounded(row) for row in rows],
-        "cpu_seconds": round(time.process_time() - spent),
+        "clips": [rounded(row) for row in rows],
         "cpu_seconds_of_clips": round(sum(row["cpu_seconds"] for row in rows)),
         "wall_seconds": round(time.perf_counter() - began),
-        "hardware": processor(),
-        "torch": torch.__version__,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / ("mini_quick.json" if arguments.quick else "mini.json")
-    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(f"{path}: {result['cpu_seconds']} CPU-s now, {result['cpu_seconds_of_clips']} CPU-s of clips in all")
+    write_result(arguments, "mini", result, spent)
     return gates
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items() if k != "key"}
+def write_result(arguments: argparse.Namespace, name: str, result: dict[str, Any], spent: float) -> None:
+    """Writes OUT/NAME.json (``NAME_quick.json`` with --quick): the result, and how, when and on what it was made.
+
+    Args:
+        arguments: Of the command line (`add_common`).
+        name: Of the file.
+        result: Fields of the file; NaN is refused.
+        spent: `time.process_time` at the start.
+    """
+    made = {"quick": arguments.quick, "commit": commit(), "cpu_seconds": round(time.process_time() - spent)}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / (f"{name}_quick.json" if arguments.quick else f"{name}.json")
+    content = {**result, **made, "hardware": processor(), "torch": torch.__version__}
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    print(f"{path}: {made['cpu_seconds']} CPU-s")
+
+
+def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it is written: five decimals, without the fields that name it to a program."""
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items() if k not in ("key", "sample")}
 
 
 def by_object(samples: list[tuple[Case, int]]) -> list[list[Case]]:

@@ -12,7 +12,6 @@ Writes OUT/mini_forks.json (``mini_forks_quick.json`` with --quick). Other optio
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,15 +20,13 @@ from typing import Any
 
 import torch
 
-from eval.ablation_plan import commit
 from eval.ablation_store import Store
-from eval.mini import add_common, report, sampled, seeds_of, studio_of
+from eval.mini import add_common, report, rounded, sampled, seeds_of, studio_of, write_result
 from eval.mini_cases import FULL, QUICK_FORK
 from eval.mini_gates import Gate, over_objects, picture_gates, table
 from eval.mini_probe import CLIPS, FIGURES, far_clips, paired, probe
 from eval.mini_stage2 import view_gate
 from eval.mini_verbs import verb_gates
-from eval.stage2_truth import processor
 from t4d.diffusion.model import FORK_INDEX, INDEX, VideoModel
 from t4d.errors import InputError
 
@@ -149,29 +146,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     print("\n" + differences_table("generated clips", lines, False))
     result = {
         "forks": {name: {"label": model.label, "weights": model.sha256} for name, model in models.items()},
-        "quick": arguments.quick,
-        "commit": commit(),
         "seeds": seeds,
-        "probe": {name: [_plain(row) for row in rows] for name, rows in probed.items()},
+        "probe": {name: [rounded(row) for row in rows] for name, rows in probed.items()},
         "claims": [{"claim": c, "verdict": verdict(gate), **report([gate])[0]} for c, gate in claims],
         "gates": {name: report(found) for name, found in gates.items()},
         "differences": [{"claim": claim, **report([gate])[0]} for _, claim, gate in lines],
-        "clips": {name: [_plain(row) for row in rows] for name, rows in generated.items()},
+        "clips": {name: [rounded(row) for row in rows] for name, rows in generated.items()},
         "told": told,
-        "cpu_seconds": round(time.process_time() - spent),
-        "hardware": processor(),
-        "torch": torch.__version__,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / ("mini_forks_quick.json" if arguments.quick else "mini_forks.json")
-    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(f"{path}: {result['cpu_seconds']} CPU-s")
+    write_result(arguments, "mini_forks", result, spent)
     return result
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in row.items() if k not in ("key", "sample")}
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in kept.items()}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,7 +22,6 @@ import asyncio
 import json
 import platform
 import random
-import re
 import shutil
 import statistics
 import subprocess
@@ -34,7 +33,7 @@ from pathlib import Path
 
 from eval.study_load_rater import Habits, Ledger, SimulatedRater
 from eval.study_load_server import Server
-from eval.study_load_study import make_sources
+from eval.study_load_study import make_sources, prepare
 from eval.study_load_truth import Found, compare
 from t4d.paths import REPO
 
@@ -89,29 +88,14 @@ def run_load(
     """
     (folder / "source").mkdir(parents=True)
     study = folder / "study"
-    pages = _prepare(make_sources(folder / "source", objects, methods), study)
-    server = Server(study, folder / "server.log")
-    server.start()
+    pages = prepare(make_sources(folder / "source", objects, methods), study)
     ledger = Ledger()
-    try:
-        server.wait()
+    with Server(study, folder / "server.log") as server:
         began = time.monotonic()
         done = asyncio.run(_walk(server, ledger, raters, kills, pages, seed, habits))
         seconds = time.monotonic() - began
-    finally:
-        server.stop()
     ledger.wrong += _tracebacks(folder / "server.log")
     return LoadRun(compare(study, ledger), done, ledger, seconds, pages)
-
-
-def _prepare(source: Path, study: Path) -> int:
-    """Prepares the study as a user does, with its own program; returns the pages of a rater."""
-    command = [sys.executable, "-m", "studio.study", "check", str(source), "--out", str(study)]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-    found = re.search(r"(\d+) pages per rater", done.stdout)
-    if done.returncode or found is None:
-        raise RuntimeError(f"The study could not be prepared: {done.stderr[-2000:]}{done.stdout[-500:]}")
-    return int(found[1])
 
 
 async def _walk(

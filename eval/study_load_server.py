@@ -18,7 +18,7 @@ READY_S = 180.0
 
 
 class Server:
-    """``python -m studio.study serve FOLDER`` under a program's hand.
+    """``python -m studio.study serve FOLDER`` under a program's hand; as a context it runs from start to stop.
 
     Args:
         folder: The study folder.
@@ -36,6 +36,18 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.starts = 0
         self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Server":
+        try:
+            self.start()
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def pid(self) -> int:

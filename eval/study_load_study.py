@@ -1,11 +1,16 @@
 """A small study made of drawn videos: real files of the size that a load test can afford."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import yaml
+
+from t4d.paths import REPO
 
 SIDE, FRAMES, FPS = 64, 8, 8
 METHODS = ("ours", "animate3d", "dg4d", "l4gm", "consistent4d", "4dfy")
@@ -52,6 +57,20 @@ def make_sources(folder: Path, objects: int = 20, methods: int = 3, checks: int 
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False))
     return path
+
+
+def prepare(source: Path, study: Path) -> int:
+    """Prepares a study file as a user does, with the study's own program; returns the pages of a rater.
+
+    Raises:
+        RuntimeError: the program refused, with what it said.
+    """
+    command = [sys.executable, "-m", "studio.study", "check", str(source), "--out", str(study)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    found = re.search(r"(\d+) pages per rater", done.stdout)
+    if done.returncode or found is None:
+        raise RuntimeError(f"The study could not be prepared: {done.stderr[-2000:]}{done.stdout[-500:]}")
+    return int(found[1])
 
 
 def _write_video(path: Path, index: int, place: int) -> None:

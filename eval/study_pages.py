@@ -10,8 +10,6 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,15 +18,14 @@ import yaml
 from playwright.sync_api import TimeoutError, sync_playwright
 
 from eval.study_load_server import Server
-from eval.study_load_study import make_sources
-from t4d.paths import REPO
+from eval.study_load_study import make_sources, prepare
 
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 PATIENCE_MS = 120_000
 PASSWORD = "photographs-only"
 
 
-def prepare(root: Path) -> Path:
+def study_of(root: Path) -> Path:
     """A study of two objects and two methods with a practice page, all texts and a completion code; its folder."""
     (root / "source").mkdir()
     source = make_sources(root / "source", objects=2, methods=2, checks=0, repeats=0)
@@ -36,10 +33,7 @@ def prepare(root: Path) -> Path:
     study |= {"title": "How well do these objects move?", "contact": "lab@example.org", "comments": True}
     study |= {"completion": {"code": "C0DE42"}, "back": True}
     source.write_text(yaml.safe_dump(study, sort_keys=False))
-    command = [sys.executable, "-m", "studio.study", "check", str(source), "--out", str(root / "study")]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"The study could not be prepared: {done.stderr[-2000:]}")
+    prepare(source, root / "study")
     return root / "study"
 
 
@@ -128,18 +122,14 @@ def main() -> None:
     binary = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         root = Path(folder)
-        server = Server(prepare(root), root / "server.log", environment={"T4D_STUDY_ADMIN": PASSWORD})
-        server.start()
-        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        try:
-            server.wait()
+        environment = {"T4D_STUDY_ADMIN": PASSWORD}
+        with Server(study_of(root), root / "server.log", environment=environment) as server:
+            browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
             for size, (width, height) in SIZES.items():
                 page = browser.new_context(viewport={"width": width, "height": height}).new_page()
                 page.set_default_timeout(PATIENCE_MS)
                 walk(page, server, Camera(page, args.out, size))
-        finally:
             browser.close()
-            server.stop()
 
 
 if __name__ == "__main__":

@@ -59,9 +59,7 @@ def renderers(clips: ClipDataset, device: torch.device, batch: int) -> dict[str,
             rounds += 1
         found["clips_per_second"] = round(rounds * batch / (time.perf_counter() - began), 1)
         return found
-    except (
-        Exception
-    ) as error:  # whatever this device or version lacks: the minutes are lent, the CPU's renderer is there
+    except Exception as error:  # whatever this device or version lacks: the CPU's renderer is there
         return {"agrees": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 

@@ -26,7 +26,8 @@ from studio.study.submission import check_content, check_form, usable_parameters
 from t4d.errors import InputError
 
 _LOG = logging.getLogger(__name__)
-ROOM = 200 * 2**20, 0.05  # bytes, or a share of a small disk, left free by new raters: who has begun can finish
+# New raters leave this much of the disk free, or this share of a small one, so that who has begun can finish.
+ROOM_BYTES, ROOM_SHARE = 200 * 2**20, 0.05
 _NO_SUCH_PAGE = "This study has no such page for you; go back to the study's first page."
 
 
@@ -102,7 +103,7 @@ class StudyService:
             begun = self._reached(session, participant) is not None
         self._check_open(participant)
         disk = shutil.disk_usage(self.folder)
-        if not begun and disk.free < min(ROOM[0], ROOM[1] * disk.total):
+        if not begun and disk.free < min(ROOM_BYTES, ROOM_SHARE * disk.total):
             _LOG.error("%d MB free on the disk of %s: no new raters.", disk.free // 2**20, self.folder)
             raise NotSaved(
                 "The study takes no new raters at the moment, since its disk is nearly full; try again later."

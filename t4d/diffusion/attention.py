@@ -1,7 +1,7 @@
 """The three attention processors of the multi-view video network.
 
 All take tokens in the network's own row order "(b v t) l c" (or "(b v) (t l) c" in motion modules) and return the
-same. Attention runs through torch's scaled_dot_product_attention, so memory stays linear in the tokens.
+same. Attention of many tokens runs through torch's scaled_dot_product_attention, so memory stays linear in them.
 """
 
 from typing import cast
@@ -15,12 +15,26 @@ from torch import Tensor, nn
 from t4d.diffusion.layout import Layout
 from t4d.diffusion.positions import spatial_code
 
+WRITTEN_OUT = 2**17  # scores of a head up to which training on a CPU writes attention out; above it memory would count
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(C)) V over the last two dimensions, [..., Lq, C] and twice [..., Lk, C] giving [..., Lq, C].
+
+    Where a small network trains on a CPU it is written out: there torch's fused kernel takes twice as long in its
+    backward pass and its fallback a third longer over all (`python -m eval.bench.attention`).
+    """
+    if query.device.type != "cpu" or not torch.is_grad_enabled() or query.shape[-2] * key.shape[-2] > WRITTEN_OUT:
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return torch.softmax(scores, -1) @ value
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Multi-head attention of [R, Lq, C] queries over [R, Lk, C] keys and values, giving [R, Lq, C]."""
     rows, length, channels = query.shape
     query, key, value = (x.view(rows, -1, heads, channels // heads).transpose(1, 2) for x in (query, key, value))
-    out = F.scaled_dot_product_attention(query, key, value)
+    out = attention(query, key, value)
     return out.transpose(1, 2).reshape(rows, length, channels)
 
 
@@ -227,5 +241,5 @@ class SpatioTemporalAttention(nn.Module):
         # Pixels and heads are adjacent, so "one sequence of T per pixel and head" is a view, not a copy.
         split = (layout.B * layout.V, layout.T, length * attn.heads, channels // attn.heads)
         query, key, value = (project(x).view(split).transpose(1, 2) for project in (to_q, to_k, to_v))
-        out = F.scaled_dot_product_attention(query, key, value)
+        out = attention(query, key, value)
         return to_out(out.transpose(1, 2).reshape(shape))

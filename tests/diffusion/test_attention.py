@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 
+import t4d.diffusion.attention as implementation
 from t4d.diffusion.attention import MultiViewAttention, SpatioTemporalAttention, TextImageAttention, pool_tokens
 from t4d.diffusion.layout import Layout
 from t4d.diffusion.positions import spatial_code
@@ -40,6 +42,21 @@ def seeded():
     torch.manual_seed(0)
     with torch.no_grad():
         yield
+
+
+@pytest.mark.parametrize("written_out", [0, 35])
+def test_written_out_attention_is_the_fused_one_forward_and_backward(monkeypatch, written_out):
+    """What training on a CPU uses against torch's, and the limit above which it is torch's again."""
+    monkeypatch.setattr(implementation, "WRITTEN_OUT", written_out)
+    shapes = (3, HEADS, 5, 4), (3, HEADS, 7, 4), (3, HEADS, 7, 4)
+    with torch.enable_grad():
+        inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        found, wanted = implementation.attention(*inputs), F.scaled_dot_product_attention(*inputs)
+        pull = torch.randn_like(found)
+        gradients = [torch.autograd.grad(out, inputs, pull) for out in (found, wanted)]
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*gradients)
+    assert ("ScaledDotProduct" in type(found.grad_fn).__name__) == (written_out == 0), found.grad_fn
 
 
 @pytest.mark.parametrize("pool", [1, 2])

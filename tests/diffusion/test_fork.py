@@ -171,6 +171,13 @@ def test_minis_forks_are_small_and_load_by_folder_and_by_name(tmp_path, dtype):
     assert weights_files(tmp_path / "base", "no_corr") == [tmp_path / "base", folder]
 
 
+@pytest.mark.parametrize("name", ["full", "no_corr", "no_pos", "no_track"])
+def test_the_shipped_forks_are_of_the_shipped_mini(name):
+    base, fork, folder = VideoModel.load("mini"), VideoModel.load("mini", name), fork_folder("mini", name)
+    assert folder is not None and fork.sha256 != base.sha256
+    assert json.loads((folder / "fork.json").read_text())["base"]["label"] == base.label
+
+
 def test_forks_that_are_not_there_are_told_in_a_sentence():
     assert fork_folder("mini", "") is None and weights_files("public") is None
     with pytest.raises(InputError, match=r"no fork 'no_such' of the 'mini' weights .*mini-forks.*fork mini") as caught:

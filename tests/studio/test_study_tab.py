@@ -1,7 +1,6 @@
 """The Study tab: from runs to a study that is previewed and rated in the studio's own server."""
 
 import json
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import httpx
 import pytest
 import studio_fake_tasks
 from browser_fixture import Chromium
+from browserless import Browserless
 
 from studio import study_cards
 from studio.app import build, launch_settings
@@ -56,26 +56,9 @@ def studies(workspace: Workspace) -> Studies:
     return made
 
 
-class Person:
-    """A rater's requests to a page of the studio's server."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.code = self.ask("join", None, {})["rater"]["code"]
-        self.ask("consent", self.code)
-
-    def ask(self, name: str, *data: object) -> dict:
-        reply = httpx.post(f"{self.url}gradio_api/run/study_{name}", json={"data": data}, timeout=60)
-        assert reply.status_code == 200, reply.text
-        answer = reply.json()["data"][0]
-        assert answer["ok"], answer
-        return answer
-
-    def rate(self, index: int, score: int) -> None:
-        page = self.ask("page", self.code, index)["page"]
-        scores = {f"{video['slot']}/{row['id']}": score for video in page["videos"] for row in page["criteria"]}
-        filled = {"key": str(uuid.uuid4()), "token": page["token"], "scores": scores, "comment": ""}
-        self.ask("answer", self.code, {**filled, "watched_s": 3.0, "page_s": 4.0, "edit": 1}, False)
+def rate(rater: Browserless, index: int, score: int) -> None:
+    """A page of one score throughout."""
+    assert rater.answer(rater.submission(rater.page(index), lambda k: score))["ok"]
 
 
 def test_runs_become_a_study_named_by_variant(studies: Studies) -> None:
@@ -90,17 +73,17 @@ def test_rating_here_counts_and_previewing_does_not(studies: Studies, server: tu
     url, app = server
     here, preview = studies.rate("pilot", app), studies.preview("pilot", app)
     assert here != preview and here == studies.rate("pilot", app), "the page keeps its address"
-    visitor = Person(url + preview)
-    visitor.rate(0, 1)
+    visitor = Browserless((url + preview).rstrip("/")).begin()
+    rate(visitor, 0, 1)
     before = studies.service("pilot").counts()
     assert (before["consented"], before["answers"]) == (0, 0)
-    rater = Person(url + here)
+    rater = Browserless((url + here).rstrip("/")).begin()
     for index in range(4):
-        rater.rate(index, 1 + index)
+        rate(rater, index, 1 + index)
     after = studies.service("pilot").counts()
     assert (after["consented"], after["answers"], after["scores"]) == (1, 4, 16)
     assert sorted(row["score"] for row in studies.service("pilot").rows()) == sorted([1, 2, 3, 4] * 4)
-    media = rater.ask("page", rater.code, 0)["page"]["videos"][0]["media"]
+    media = rater.page(0)["videos"][0]["media"]
     assert httpx.get(f"{url}{here}media/{media}").headers["content-type"] == "video/mp4"
     assert httpx.get(f"{url}{preview}media/{media}").status_code == 404, "the copy has names of its own"
     studies.preview("pilot", app)

@@ -12,7 +12,7 @@ import pytest
 from study_rating import begin, milliseconds, rate_all, submission
 
 from studio.study.contract import NotSaved, Refused
-from studio.study.service import ROOM, StudyService
+from studio.study.service import ROOM_BYTES, StudyService
 from studio.study.store import new_code
 from t4d.errors import InputError
 
@@ -339,24 +339,10 @@ def test_a_study_changed_under_a_running_server_takes_no_new_raters_there(study,
 def test_a_quick_change_later_is_no_haste(study):
     service = study(items=2)
     code = begin(service)
-    for index in range(6):
-        service.answer(
-            code,
-            submission(
-                service.page(code, index),
-                {f"A/{c.id}": 1 + k for k, c in enumerate(service.study.criteria)},
-                page_s=12.0,
-            ),
-        )
-    for index in range(6):
-        service.answer(
-            code,
-            submission(
-                service.page(code, index),
-                {f"A/{c.id}": 2 + k for k, c in enumerate(service.study.criteria)},
-                page_s=1.0,
-            ),
-        )
+    for least, page_s in ((1, 12.0), (2, 1.0)):
+        scores = {f"A/{criterion.id}": least + k for k, criterion in enumerate(service.study.criteria)}
+        for index in range(6):
+            service.answer(code, submission(service.page(code, index), scores, page_s=page_s))
     (rater,) = service.flags()
     assert rater["median_page_s"] == 12.0 and not rater["excluded"]
 
@@ -434,7 +420,7 @@ def test_failures_of_the_disk_are_told_apart_from_refusals():
 def test_a_nearly_full_disk_takes_no_new_raters_and_lets_others_finish(study, monkeypatch):
     service = study()
     mine, late = begin(service), service.join().code
-    disk = SimpleNamespace(free=ROOM[0] - 1, total=10**12)
+    disk = SimpleNamespace(free=ROOM_BYTES - 1, total=10**12)
     monkeypatch.setattr("studio.study.service.shutil.disk_usage", lambda folder: disk)
     with pytest.raises(NotSaved, match="nearly full"):
         service.consent(late)

@@ -23,13 +23,8 @@ LOST = re.compile("Failed to load resource|net::ERR")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("browser")
     folder = prepared_study(root, items=2, comments=True, completion={"code": "C0DE42"}, contact="lab@example.org")
-    server = Server(folder, root / "server.log")
-    server.start()
-    try:
-        server.wait()
+    with Server(folder, root / "server.log") as server:
         yield server
-    finally:
-        server.stop()
 
 
 class RaterPage:

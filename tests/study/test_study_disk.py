@@ -6,14 +6,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from browser_fixture import Chromium
+from browserless import Browserless
 
 from eval.study_load_server import Server
 from eval.study_load_study import make_sources
@@ -24,46 +23,14 @@ Limit = Callable[[], None]
 SENTENCE = "could not be saved"
 
 
-class Person:
-    """A rater's browser, reduced to its requests."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.code = self.ask("join", None, {})["rater"]["code"]
-        self.ask("consent", self.code)
-
-    def ask(self, name: str, *data: object) -> dict:
-        reply = httpx.post(f"{self.url}/gradio_api/run/study_{name}", json={"data": data}, timeout=60)
-        assert reply.status_code == 200, reply.text
-        return reply.json()["data"][0]
-
-    def page(self, index: int) -> dict:
-        return self.ask("page", self.code, index)["page"]
-
-    def filled(self, index: int, score: int = 4) -> dict:
-        page = self.page(index)
-        scores = {f"{video['slot']}/{row['id']}": score for video in page["videos"] for row in page["criteria"]}
-        common = {"comment": "", "watched_s": 9.0, "page_s": 9.0, "edit": page["edit"] + 1}
-        return {"key": str(uuid.uuid4()), "token": page["token"], "scores": scores, **common}
-
-    def answer(self, filled: dict, draft: bool = False) -> dict:
-        return self.ask("answer", self.code, filled, draft)
+def filled(person: Browserless, index: int, score: int = 4) -> dict:
+    """A page of one score throughout."""
+    return person.submission(person.page(index), lambda k: score)
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     return prepare(make_sources(tmp_path, objects=5, methods=2, checks=0, repeats=0), tmp_path / "study").folder
-
-
-@contextmanager
-def served(folder: Path, log: Path) -> Iterator[Server]:
-    server = Server(folder, log)
-    server.start()
-    try:
-        server.wait()
-        yield server
-    finally:
-        server.stop()
 
 
 @contextmanager
@@ -106,33 +73,33 @@ def small_files(study: Path, tmp_path: Path) -> Iterator[tuple[Path, Callable[[S
 def test_a_full_disk_refuses_in_a_sentence_keeps_what_it_has_and_works_again(
     disk: Callable, study: Path, tmp_path: Path
 ) -> None:
-    with disk(study, tmp_path) as (folder, fill), served(folder, tmp_path / "server.log") as server:
-        person = Person(server.url)
-        kept = [person.filled(0)]
+    with disk(study, tmp_path) as (folder, fill), Server(folder, tmp_path / "server.log") as server:
+        person = Browserless(server.url).begin()
+        kept = [filled(person, 0)]
         assert person.answer(kept[0])["ok"]
         empty = fill(server)
         for index in range(1, 10):  # the write-ahead log may have room for some answers yet
-            filled = person.filled(index)
-            refused = person.answer(filled)
+            sent = filled(person, index)
+            refused = person.answer(sent)
             if not refused["ok"]:
                 break
-            kept.append(filled)
+            kept.append(sent)
         assert not refused["ok"] and refused["retry"], "a full disk refused nothing"
         assert SENTENCE in refused["message"] and "stay on this page" in refused["message"]
         assert "Traceback" not in refused["message"] and str(folder) not in refused["message"]
-        again = [person.answer(filled), person.answer(person.filled(index, 2), draft=True)]
+        again = [person.answer(sent), person.answer(filled(person, index, 2), draft=True)]
         assert [answer["ok"] for answer in again] == [False, False]
         newcomer = person.ask("join", None, {})
         assert not newcomer["ok"] and newcomer["retry"] and "could not be saved" in newcomer["message"]
         assert person.page(0)["scores"] == kept[0]["scores"], "what was stored is still shown"
         assert not person.page(index)["answered"]
-        assert keys(folder) == [filled["key"] for filled in kept], "nothing half-written"
+        assert keys(folder) == [given["key"] for given in kept], "nothing half-written"
         empty()
-        assert person.answer(filled)["ack"] == {"key": filled["key"], "stored": True, "next_page": index + 1}
-        assert not person.answer(filled)["ack"]["stored"]
+        assert person.answer(sent)["ack"] == {"key": sent["key"], "stored": True, "next_page": index + 1}
+        assert not person.answer(sent)["ack"]["stored"]
         for later in range(index + 1, 11):
-            filled = person.filled(later)
-            assert person.answer(filled)["ok"]
+            sent = filled(person, later)
+            assert person.answer(sent)["ok"]
         assert person.ask("finish", person.code)["ok"]
         assert len(keys(folder)) == 11
         mirrored = (folder / "answers.jsonl").read_text()
@@ -228,7 +195,7 @@ def test_a_study_that_cannot_be_written_says_so_at_the_start_and_opens_later(stu
 @pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_keeps_its_answers_while_the_disk_is_full(chromium: Chromium, study: Path, tmp_path: Path) -> None:
-    with small_files(study, tmp_path) as (folder, fill), served(folder, tmp_path / "server.log") as server:
+    with small_files(study, tmp_path) as (folder, fill), Server(folder, tmp_path / "server.log") as server:
         watched = chromium.open(server.url, width=1280, height=900)
         page = watched.page
         page.set_default_timeout(60_000)

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from study_serving import Browserless, at_once, prepared_study, served
+from browserless import Browserless
+from study_serving import at_once, prepared_study, served
 
 from studio.study.admin import GUESSES, PASSWORD, routes
 from studio.study.app import ServedStudy

@@ -9,9 +9,10 @@ from pathlib import Path
 import av
 import httpx
 import pytest
+from browserless import Browserless
 from gradio_client import Client
 from PIL import Image
-from study_serving import LABELS, Browserless, prepared_study, served
+from study_serving import LABELS, prepared_study, served
 
 from studio.study.app import ServedStudy
 from t4d.paths import REPO

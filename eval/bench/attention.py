@@ -1,0 +1,88 @@
+"""Attention of a training step on a CPU, forward and backward: written out, torch's fused kernel, torch's fallback.
+
+    python -m eval.bench.attention [--steps 8]
+
+One denoising loss of mini, 2 clips of 4 views x 16 frames, bfloat16 autocast, one thread. The three take turns, so that
+what else the machine does meets all alike; ratios are of medians, against the one that is written out.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import t4d.diffusion.attention
+from eval.bench.rasterizer import hardware
+from t4d.diffusion.model import VideoModel
+from t4d.geometry.camera import network_camera, rig
+
+RESULT = Path(__file__).parents[1] / "results" / "bench_attention.json"
+KINDS = {"written out": None, "fused": SDPBackend.FLASH_ATTENTION, "fallback": SDPBackend.MATH}
+
+
+def step_of(model: VideoModel, B: int = 2, V: int = 4, T: int = 16) -> Callable[[], None]:
+    """A loss of mini's denoiser on noise, and its gradients."""
+    unet = model.unet
+    assert isinstance(unet, nn.Module)
+    g = torch.Generator().manual_seed(0)
+    side, channels = int(unet.config["sample_size"]), int(unet.config["in_channels"])
+    reference = torch.rand(B, V, 4, 64, 64, generator=g)
+    z = torch.randn(B, V, T, channels, side, side, generator=g)
+    cameras = torch.stack([network_camera(c) for c in rig()[:V]]).expand(B, V, -1)
+    with torch.no_grad():
+        text, pooled = model.text_encoder.encode(["a dog walks"] * B)
+        image = model.image_encoder.encode(reference)
+        appearance = model.autoencoder.condition(reference)
+    times = torch.full((B,), 900)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            found = unet(
+                z,
+                times,
+                text=text,
+                image_embeds=image,
+                cameras=cameras,
+                cond_concat=appearance,
+                pooled_text=pooled,
+            )
+            found.float().square().mean().backward()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=8)
+    steps = parser.parse_args().steps
+    torch.set_num_threads(1)
+    step = step_of(VideoModel.load("mini"))
+    seconds: dict[str, list[float]] = {name: [] for name in KINDS}
+    for turn in range(steps + 1):
+        for name, kernel in KINDS.items():
+            with ExitStack() as stack:
+                if kernel is not None:
+                    stack.enter_context(mock.patch.object(t4d.diffusion.attention, "WRITTEN_OUT", 0))
+                    stack.enter_context(sdpa_kernel(kernel))
+                began = time.process_time()
+                step()
+            if turn:
+                seconds[name].append(time.process_time() - began)
+    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    ratios = {name: round(value / medians["written out"], 2) for name, value in medians.items()}
+    for name, ratio in ratios.items():
+        print(f"{name}: {medians[name]:.2f} CPU-s a step, {ratio:.2f} times the written-out one")
+    result = {"hardware": hardware(), "torch": torch.__version__, "steps": steps, "cpu_seconds": medians, "ratios": ratios}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""What a training log says of a run."""
+
+import sys
+
+import pytest
+
+from eval import training_log
+from eval.training_log import curve, hours
+
+
+def test_a_log_by_hand():
+    rows = [
+        {"step": 10, "diff": 2.0, "copy": 2.0, "seconds_per_step": 360.0},
+        {"step": 20, "diff": 1.0, "copy": 4.0, "seconds_per_step": 180.0},
+        {"step": 25, "diff": 3.0, "seconds_per_step": 72.0},
+    ]
+    assert curve(rows, 20) == [(20, 1.5, 0.5), (25, 3.0, None)]
+    assert hours(rows) == pytest.approx(1.0 + 0.5 + 0.1)
+
+
+def test_the_shipped_logs_are_read_and_a_folder_without_any_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["training_log"])
+    training_log.main()
+    out = capsys.readouterr().out
+    assert "| stage1_4 | 1900 |" in out and out.rstrip().endswith("hours")
+    monkeypatch.setattr(sys, "argv", ["training_log", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        training_log.main()
+    assert "holds no stage1" in capsys.readouterr().err
