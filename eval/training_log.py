@@ -1,9 +1,9 @@
 """The learning curve of a model's runs, from the logs that ship with it: ``python -m eval.training_log [FOLDER]``.
 
-One line for every 200 steps of every run of Stage One: the mean loss, and the loss over that of predicting no motion
-with the same clips, noises and weights ("still"), which falls below 1 as the network learns how objects move. Absolute
-losses of runs with other noise or balance do not compare; the ratio does, roughly. Then hours by the clock, which other
-work on the machine shared.
+One line for every 200 steps of every run of Stage One, earlier versions' first: the mean loss, and the loss over that
+of predicting no motion with the same clips, noises and weights ("still"), which falls below 1 as the network learns
+how objects move. Absolute losses of runs with other noise or balance do not compare; the ratio does, roughly. Then
+hours by the clock, which other work on the machine shared.
 """
 
 import argparse
@@ -42,17 +42,22 @@ def curve(rows: Sequence[dict[str, Any]], every: int = EVERY) -> list[tuple[int,
     return found
 
 
+def _age(path: Path) -> tuple[bool, str]:
+    """Logs of earlier versions (``v1_stage1_0``) before those of the shipped one (``stage1_0``)."""
+    return path.name.startswith("stage1"), path.name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=ASSETS / "weights" / "mini" / "training")
     folder = parser.parse_args().folder
-    logs = sorted(folder.glob("stage1*.jsonl"))
-    if not logs:
+    runs = {path: read(path) for path in sorted(folder.glob("*stage1*.jsonl"), key=_age)}
+    runs = {path: rows for path, rows in runs.items() if rows}  # v0's log was of another form
+    if not runs:
         parser.error(f"{folder} holds no stage1*.jsonl")
     print("| run | to step | loss | loss / still |\n| --- | --- | --- | --- |")
     steps, total = 0, 0.0
-    for path in logs:
-        rows = read(path)
+    for path, rows in runs.items():
         for step, loss, ratio in curve(rows):
             print(f"| {path.stem} | {step} | {loss:.4f} | {'' if ratio is None else f'{ratio:.3f}'} |")
         steps, total = steps + rows[-1]["step"], total + hours(rows)
