@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import t4d.diffusion.attention
@@ -30,15 +30,16 @@ KINDS = {"written out": None, "fused": SDPBackend.FLASH_ATTENTION, "fallback": S
 
 def step_of(model: VideoModel, B: int = 2, V: int = 4, T: int = 16) -> Callable[[], None]:
     """A loss of mini's denoiser on noise, and its gradients."""
-    unet = model.unet
-    assert isinstance(unet, nn.Module)
+    unet, text_encoder = model.unet, model.text_encoder
+    assert text_encoder is not None and model.image_encoder is not None
+    config = cast(Any, unet).config
     g = torch.Generator().manual_seed(0)
-    side, channels = int(unet.config["sample_size"]), int(unet.config["in_channels"])
+    side, channels = int(config["sample_size"]), int(config["in_channels"])
     reference = torch.rand(B, V, 4, 64, 64, generator=g)
     z = torch.randn(B, V, T, channels, side, side, generator=g)
     cameras = torch.stack([network_camera(c) for c in rig()[:V]]).expand(B, V, -1)
     with torch.no_grad():
-        text, pooled = model.text_encoder.encode(["a dog walks"] * B)
+        text, pooled = text_encoder.encode(["a dog walks"] * B)
         image = model.image_encoder.encode(reference)
         appearance = model.autoencoder.condition(reference)
     times = torch.full((B,), 900)

@@ -22,7 +22,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(C)) V over the last two dimensions, [..., Lq, C] and twice [..., Lk, C] giving [..., Lq, C].
 
     Where a small network trains on a CPU it is written out: there torch's fused kernel takes twice as long in its
-    backward pass and its fallback a third longer over all (`python -m eval.bench.attention`).
+    backward pass and its fallback a quarter longer over all (`python -m eval.bench.attention`).
     """
     if query.device.type != "cpu" or not torch.is_grad_enabled() or query.shape[-2] * key.shape[-2] > WRITTEN_OUT:
         return F.scaled_dot_product_attention(query, key, value)

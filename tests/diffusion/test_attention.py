@@ -50,8 +50,8 @@ def test_written_out_attention_is_the_fused_one_forward_and_backward(monkeypatch
     monkeypatch.setattr(implementation, "WRITTEN_OUT", written_out)
     shapes = (3, HEADS, 5, 4), (3, HEADS, 7, 4), (3, HEADS, 7, 4)
     with torch.enable_grad():
-        inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-        found, wanted = implementation.attention(*inputs), F.scaled_dot_product_attention(*inputs)
+        q, k, v = inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+        found, wanted = implementation.attention(q, k, v), F.scaled_dot_product_attention(q, k, v)
         pull = torch.randn_like(found)
         gradients = [torch.autograd.grad(out, inputs, pull) for out in (found, wanted)]
     torch.testing.assert_close(found, wanted)
