@@ -1,6 +1,6 @@
 """Has a model learned how objects move, or how those move that it was trained on? Training rigs beside unseen ones.
 
-    python -m eval.first_guess --rigs RIGS [--weights mini] [--clips 28] [--seed 7]
+    python -m eval.first_guess --rigs RIGS [--weights mini] [--clips 24] [--seed 7]
 
 L_diff (Eq. 3) over that of predicting no motion ("still"), on clips as training draws them but without mirroring and
 changes of tempo: at the first sampled time from noise alone, and where some or most of the clip shows through the
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rigs", type=Path, required=True)
     parser.add_argument("--weights", default="mini")
-    parser.add_argument("--clips", type=int, default=28, help="of each row")
+    parser.add_argument("--clips", type=int, default=24, help="of each row")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
     torch.set_num_threads(1)
