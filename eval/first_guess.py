@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from eval.mini_gates import interval
-from eval.stage1_probe import look
+from eval.stage1_probe import latent_maps, look
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
 from t4d.errors import InputError
 from t4d.paths import REPO
 from train.config import StageOneTrainConfig, load_config
-from train.draws import Drawn, clean_latents
 
 SPLITS = ("train", "near", "far")
 TIMES = (999, 700, 400)
@@ -50,10 +49,8 @@ def measure(model: VideoModel, data: ClipDataset, count: int) -> dict[str, np.nd
     sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(1 + len(TIMES)))
     for i in range(count):
         item = data[i]
-        rgba = item["rgba"][None]
-        drawn = Drawn(rgba, item["flow"][None], None, item["cameras"][None], [""], torch.zeros(1), None, [(0, 0, 0)])
         with torch.no_grad():
-            still = float(clean_latents(model.autoencoder, drawn, rgba)[:, :, 1:].float().square().mean())
+            still = float(latent_maps(model, item)[:, 1:].square().mean())
         # sampling starts from noise alone, whatever the schedule leaves at its end
         losses = [look(model, item, t, seed=i, trace=t != TIMES[0])[1] for t in TIMES]
         sums[item["name"]] += np.array([still, *losses])
@@ -67,6 +64,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=24, help="of each row")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
+    if args.clips < 1:
+        parser.error(f"--clips is {args.clips}; give 1 or more")
     torch.set_num_threads(1)
     try:
         model = VideoModel.load(args.weights)

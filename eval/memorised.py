@@ -4,12 +4,14 @@
     python -m eval.memorised RUN [--steps 25] [--clips N]
 
 Every clip that the run cycled through (`data.clips`), one view at a time as the run saw them, is sampled from noise,
-frame 0 and caption. PSNR of frames 1..T-1 in the mask (`t4d.metrics.motion_maps.gain_over_still`'s region, over both
-clips) of the sample, of copying frame 0, and of the decoded exact latents, which no sample can beat. A sheet beside the
-run shows truth, sample and exact latents under each other.
+frame 0 and caption. PSNR of frames 1..T-1 over the union of both masks (`t4d.metrics.pictures.masked_mse`) of the
+sample, of copying frame 0, and of the decoded exact latents, which no sample can beat. A sheet beside the run shows
+truth, sample and exact latents under each other.
 """
 
 import argparse
+import math
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +25,22 @@ from t4d.diffusion.sampler import sample_clip
 from t4d.errors import InputError
 from t4d.export.contact_sheet import write_contact_sheet
 from t4d.geometry.camera import orbit_camera
-from t4d.metrics.motion_maps import ever_inside
+from t4d.metrics.pictures import masked_mse, psnr
 from train.config import StageOneTrainConfig, load_config
 from train.sources import rendered_or_stored
-
-
-def masked_psnr(clip: Tensor, truth: Tensor) -> float:
-    """PSNR in dB of frames 1..T-1, [V, T, 4, H, W] each, where the truth's object ever is."""
-    inside = ever_inside(truth)[:, None, None].expand_as(truth[:, 1:, :3])
-    error = (clip[:, 1:, :3] - truth[:, 1:, :3]).square()[inside].mean()
-    return float(-10 * torch.log10(error.clamp_min(1e-10)))
 
 
 @torch.no_grad()
 def recalled(model: VideoModel, item: dict[str, Any], view: int, steps: int, seed: int) -> dict[str, Tensor]:
     """Truth, sample, still copy and decoded exact latents of one view of a clip, [1, T, 4, H, W] each."""
-    seen = {**item, **{k: item[k][view : view + 1] for k in ("rgba", "flow", "flow_valid", "cameras")}}
+    seen = {**item, **{k: item[k][view : view + 1] for k in ("rgba", "flow", "cameras")}}
     truth = seen["rgba"]
     # ClipDataset's cameras are the network's numbers; `sample_clip` takes the cameras themselves
     elevation, azimuth = angles(seen["cameras"][0])
     camera = orbit_camera(azimuth, elevation, width=truth.shape[-1], height=truth.shape[-2])
-    sample = truth
-    frames = len(truth[0])
-    for state in sample_clip(model, truth[:, 0], [camera], item["caption"], frames=frames, steps=steps, seed=seed):
-        sample = sample if state.clip_rgba is None else state.clip_rgba
+    states = sample_clip(model, truth[:, 0], [camera], item["caption"], frames=truth.shape[1], steps=steps, seed=seed)
+    sample = deque(states, maxlen=1).pop().clip_rgba
+    assert sample is not None  # of the last step
     exact = model.autoencoder.decode(latent_maps(model, seen)[None], truth[None, :, 0])[0]
     return {"truth": truth, "sample": sample, "copy": truth[:, :1].expand_as(truth), "exact": exact}
 
@@ -54,7 +48,7 @@ def recalled(model: VideoModel, item: dict[str, Any], view: int, steps: int, see
 def angles(camera: Tensor) -> tuple[float, float]:
     """(elevation, azimuth) in degrees of the 16 numbers of `t4d.geometry.camera.network_camera`."""
     x, y, z = camera.double().view(4, 4)[:3, 3].tolist()
-    return float(np.degrees(np.arcsin(z / np.hypot(np.hypot(x, y), z)))), float(np.degrees(np.arctan2(y, x)))
+    return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
 
 
 def main() -> None:
@@ -64,6 +58,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="the first so many; default: all of the run's")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     args = parser.parse_args()
+    if args.clips is not None and args.clips < 1:
+        parser.error(f"--clips is {args.clips}; give 1 or more")
     torch.set_num_threads(1)
     try:
         config = load_config(StageOneTrainConfig, args.run / "config.yaml", [])
@@ -79,7 +75,8 @@ def main() -> None:
         item = data[i]
         view = i % len(item["rgba"])
         clips = recalled(model, item, view, args.steps, args.seed)
-        found.append([masked_psnr(clips[name], clips["truth"]) for name in ("sample", "copy", "exact")])
+        truth = clips["truth"][:, 1:]
+        found.append([psnr(masked_mse(truth, clips[name][:, 1:])) for name in ("sample", "copy", "exact")])
         rows += [clips[name][0, :, :3] for name in ("truth", "sample", "exact")]
         what = f"{item['name'].rsplit('/', 1)[-1]} {item['clip']}, view {view}"
         print(f"| {what} | {item['caption']} | {' | '.join(f'{x:.1f}' for x in found[-1])} |", flush=True)
