@@ -157,6 +157,35 @@ class AutoencoderConfig(RunConfig):
     )
 
 
+class MotionMeanConfig(RunConfig):
+    """`train/motion_mean.py`."""
+
+    weights: str = Field(description="Model that gets the motion mean, a VideoModel folder or 'mini'.")
+    label: str = Field(default="mini", description="Label of the model.")
+    model: dict[str, int] = Field(
+        default_factory=dict,
+        description="width, layers, heads, frames of MotionMean; not looked at where weights have one.",
+    )
+    pool: Path = Field(description="Folder of the clips to learn from; those that it lacks are rendered.")
+    pool_clips: int = Field(default=20_000, ge=500, multiple_of=500, description="How many, over all processes.")
+    balance: float = Field(default=0.3, ge=0, description="As of Stage One.")
+    text_dropout: float = Field(
+        default=0.1, ge=0, le=1, description="Share of captions replaced by the empty sentence."
+    )
+    turn_views: float = Field(default=0.15, ge=0, le=1, description="Share of clips turned by a quarter circle.")
+    recolor: float = Field(default=0.5, ge=0, le=1, description="Share of clips with other colours in frame 0.")
+    fewer_views: float = Field(
+        default=0.1, ge=0, le=1, description="Share of steps with one view or two of every clip."
+    )
+    held_out: int = Field(default=64, ge=0, le=500, description="Clips of each held-out set that are judged.")
+    adam_lr: float = Field(
+        default=0.5,
+        gt=0,
+        le=10,
+        description="AdamW's learning rate (convolutions, embeddings, norms, head) over optim.lr, which is Muon's.",
+    )
+
+
 class Curriculum(_Section):
     """One stage of training."""
 

@@ -1,8 +1,10 @@
 """The networks that Stage One trains."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
@@ -23,6 +25,8 @@ def build(config: StageOneTrainConfig) -> VideoModel:
         InputError: Neither weights nor an autoencoder is named, or the weights predict something else.
     """
     scheduler = {**PAPER_SCHEDULE, **config.scheduler, "prediction_type": config.prediction}
+    if config.model.get("motion_mean") is not None and config.prediction != "sample":
+        raise InputError(f"model.motion_mean needs prediction=sample, found {config.prediction}; set one of them.")
     if config.weights:
         model = VideoModel.load(config.weights)
         if model.prediction_type != config.prediction:
@@ -58,6 +62,41 @@ def _new(config: StageOneTrainConfig, autoencoder: ReferenceAutoencoder, schedul
     )
     meta = {"guidance": config.guidance, "views": config.data.views, "frames": config.data.frames, "size": 128}
     return VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
+
+
+def give_motion_mean(model: VideoModel, sizes: Mapping[str, int]) -> None:
+    """Puts a new motion mean into a model whose network has none.
+
+    What the network knows stays, but its last layer starts again from zero: until it is trained on, the model says the
+    motion mean whatever the noise.
+
+    Args:
+        model: Changed in place.
+        sizes: ``motion_mean`` of `MultiViewMotionUNet`.
+
+    Raises:
+        InputError: The network has one, does not predict clean latents, or the sizes do not go together.
+    """
+    old = cast(MultiViewMotionUNet, model.unet)
+    config = {k: v for k, v in dict(old.config).items() if not k.startswith("_")}
+    if config.get("motion_mean") is not None:
+        raise InputError("The network already has a motion mean; train it further without naming sizes for a new one.")
+    if model.prediction_type != "sample":
+        raise InputError(f"The network predicts {model.prediction_type}; a motion mean is added to clean latents only.")
+    try:
+        new = MultiViewMotionUNet(**{**config, "motion_mean": dict(sizes), "zero_init_output": True})
+    except TypeError as error:
+        raise InputError(f"No motion mean can be made of {dict(sizes)}: {error}") from error
+    known = {name: value for name, value in old.state_dict().items() if not name.startswith("conv_out.")}
+    weight = known.pop("conv_in.weight")
+    with torch.no_grad():
+        new.conv_in.weight.zero_()
+        new.conv_in.weight[:, : weight.shape[1]] = weight
+    lacking, left = new.load_state_dict(known, strict=False)
+    own = ("expected_motion.", "conv_out.", "conv_in.weight")
+    if left or any(not name.startswith(own) for name in lacking):
+        raise InputError(f"The network's parameters do not fit its configuration: {[*lacking, *left][:3]}.")
+    model.unet = new
 
 
 def _taught(folder: Path) -> MiniTextEncoder:

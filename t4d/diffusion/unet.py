@@ -1,6 +1,6 @@
 """The multi-view video denoiser (MV-VDM): one class for the paper's network and for mini."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from t4d.diffusion.checkpointing import recompute
 from t4d.diffusion.install import first_up_norm, install_attention, install_strides
 from t4d.diffusion.layout import Layout, LayoutSlot
+from t4d.diffusion.motion_mean import MotionMean
 from t4d.diffusion.weights import load_module, save_module
 from t4d.errors import InputError
 
@@ -46,6 +47,9 @@ class MultiViewMotionUNet(UNetMotionModel):
             weights keeps 32 there whatever norm_num_groups is (at the paper's size both are 32). None: as everywhere.
         i2v_cond_time_zero: Give frame 0, which is clean, the embedding of time 0.
         zero_init_output: Start from a prediction of exactly zero.
+        motion_mean: ``width``, ``layers``, ``heads`` and ``frames`` of a :class:`MotionMean`, whose clip stands beside
+            the latents in the input and is added to the output, so the network must predict clean latents; None:
+            there is none.
     """
 
     @register_to_config
@@ -71,6 +75,7 @@ class MultiViewMotionUNet(UNetMotionModel):
         first_up_motion_groups: int | None = None,
         i2v_cond_time_zero: bool = False,
         zero_init_output: bool = False,
+        motion_mean: Mapping[str, int] | None = None,
     ):
         levels = len(block_out_channels)
         if len(strides) != levels - 1 or len(kv_pool) != levels or any(s not in (1, 2) for s in strides):
@@ -89,7 +94,7 @@ class MultiViewMotionUNet(UNetMotionModel):
         UNetMotionModel.__init__.__wrapped__(  # type: ignore[attr-defined]
             self,
             sample_size=sample_size,
-            in_channels=in_channels + cond_concat_channels,
+            in_channels=in_channels + cond_concat_channels + (0 if motion_mean is None else out_channels),
             out_channels=out_channels,
             down_block_types=("CrossAttnDownBlockMotion",) * (levels - 1) + ("DownBlockMotion",),
             up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * (levels - 1),
@@ -107,6 +112,12 @@ class MultiViewMotionUNet(UNetMotionModel):
         if image_embed_dim is not None:
             projection = ImageProjection(image_embed_dim, cross_attention_dim, image_tokens)
             self.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
+
+        # not named like the field: diffusers would answer with the field
+        self.expected_motion: MotionMean | None = None
+        if motion_mean is not None:
+            sizes = (out_channels, cond_concat_channels, cross_attention_dim, text_pooled_dim, camera_embedding_dim)
+            self.expected_motion = MotionMean(*sizes, **motion_mean)
 
         self._slot = LayoutSlot()
         self._total_stride = prod(strides)
@@ -149,11 +160,14 @@ class MultiViewMotionUNet(UNetMotionModel):
         embedding = self._embed(sample, timestep, cameras, pooled_text, layout)
         tokens = self._tokens(text, image_embeds, layout)
 
+        mean = self.mean_clip(text, cameras, cond_concat, pooled_text, layout.T)
         x = sample.flatten(0, 2).to(self.conv_in.weight.dtype)
         if cond_concat is not None:
             if cond_concat.ndim == 5:
                 cond_concat = cond_concat[:, :, None].expand(-1, -1, layout.T, -1, -1, -1)
             x = torch.cat([x, cond_concat.flatten(0, 2).to(x.dtype)], dim=1)
+        if mean is not None:
+            x = torch.cat([x, mean.flatten(0, 2).to(x.dtype)], dim=1)
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
 
         skips = [x]
@@ -175,7 +189,34 @@ class MultiViewMotionUNet(UNetMotionModel):
             x = block(hidden_states=x, temb=embedding, res_hidden_states_tuple=used, upsample_size=size, **kwargs)
 
         x = self.conv_out(self.conv_act(self.conv_norm_out(x)))  # type: ignore[misc]
-        return x.reshape(*sample.shape[:3], *x.shape[1:])
+        found = x.reshape(*sample.shape[:3], *x.shape[1:])
+        return found if mean is None else found + mean.to(found.dtype)
+
+    def mean_clip(
+        self,
+        text: Tensor,
+        cameras: Tensor,
+        cond_concat: Tensor | None,
+        pooled_text: Tensor | None = None,
+        frames: int = 16,
+    ) -> Tensor | None:
+        """Mean clean latents [B, V, T, C, h, w] of ``motion_mean``, arguments as of ``forward``; None without it.
+
+        Raises:
+            InputError: The clip is longer than the motion mean's.
+        """
+        if self.expected_motion is None or cond_concat is None:
+            return None
+        if frames > self.expected_motion.frames:
+            raise InputError(
+                f"A clip of {frames} frames was asked for, the network's motion mean has {self.expected_motion.frames}; "
+                "ask for fewer frames."
+            )
+        dtype = self.conv_in.weight.dtype
+        appearance = cond_concat if cond_concat.ndim == 5 else cond_concat[:, :, 0]
+        tokens = text.flatten(1, 2) if text.ndim == 4 else text
+        pooled = None if pooled_text is None else pooled_text.to(dtype)
+        return self.expected_motion(appearance.to(dtype), tokens.to(dtype), cameras.to(dtype), pooled, frames)
 
     def _embed(
         self, sample: Tensor, timestep: Tensor | float | int, cameras: Tensor, pooled: Tensor | None, layout: Layout

@@ -1,0 +1,205 @@
+"""Trains mini's motion mean: the expected clip of an object and a sentence, before the denoiser trains on noise.
+
+    accelerate launch train/motion_mean.py --config train/configs/motion_mean.yaml --out FOLDER [key=value ...]
+
+The loss is Stage One's L_diff of the motion mean alone, which no noise enters: the weighted squared error of its
+latents. Clips come from a pool that is rendered first (`pool`, about .05 CPU-s a clip) and gone through again and
+again, in other colours and turned. Where there are rigs, held-out clips of the near and far splits are judged at every
+checkpoint: squared error over that of standing still. FOLDER/model is the model with its averaged motion mean; Stage
+One goes on from it (`weights: FOLDER/model`). Calling it again with the same folder continues an unfinished run.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # launched as a file, the program's own folder stands there
+
+from train.launch import start_processes
+
+if __name__ == "__main__":
+    start_processes()
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from t4d.data.dataset import ClipDataset
+from t4d.diffusion.interfaces import ClipAutoencoder, TextEncoder
+from t4d.diffusion.model import VideoModel
+from t4d.diffusion.motion_mean import MotionMean
+from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.errors import InputError
+from train.checkpoint import Checkpoints, replace_folder
+from train.config import MotionMeanConfig, arguments, load_config
+from train.mean_batch import MeanBatch, drawn, whole
+from train.measure import Means
+from train.networks import give_motion_mean
+from train.objective import clip_weights
+from train.optimisers import Optimisers
+from train.pool import SHARD, LatentPool
+from train.runs import Ema, Every, RunLog, agreed, generator
+from train.sources import rendered_or_stored
+
+
+class Objective(nn.Module):
+    """The motion mean with its loss; the words' encoder is not trained.
+
+    Args:
+        model: With a motion mean.
+        balance: See `train.objective.clip_weights`.
+    """
+
+    def __init__(self, model: VideoModel, balance: float):
+        super().__init__()
+        self.mean = cast(MotionMean, cast(MultiViewMotionUNet, model.unet).expected_motion).requires_grad_(True)
+        self.model, self.balance = [model], balance  # in a list: its other networks are no part of this module
+
+    def forward(self, batch: MeanBatch) -> dict[str, Tensor]:
+        """Means over the batch: "diff", and "copy" of predicting no motion; "error" and "still" of every clip, [B]."""
+        model, z = self.model[0], batch.latents
+        with torch.no_grad():
+            text, pooled = cast(TextEncoder, model.text_encoder).encode(batch.captions)
+            appearance = cast(Tensor, cast(ClipAutoencoder, model.autoencoder).condition(batch.references))
+        found = self.mean(appearance, text, batch.cameras, pooled, z.shape[2])
+        still = z[:, :, 1:].square().flatten(1).mean(1)
+        error = (found[:, :, 1:].float() - z[:, :, 1:]).square().flatten(1).mean(1)
+        weight = clip_weights(z, self.balance)
+        weight = torch.ones_like(error) if weight is None else weight
+        return {"diff": (error * weight).mean(), "copy": (still * weight).mean(), "error": error, "still": still}
+
+
+def main() -> None:
+    args = arguments(__doc__).parse_intermixed_args()
+    try:
+        train(load_config(MotionMeanConfig, args.config, args.overrides), args.out, args.resume, args.max_minutes)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: float) -> None:
+    """One run, from its start or a checkpoint to its last step or the time limit; arguments as of Stage One.
+
+    Raises:
+        InputError: A setting, file or value cannot be used.
+    """
+    out, o = out or config.out, config.optim
+    if out is None or o.steps is None:
+        raise InputError("Set --out FOLDER, and optim.steps (this program knows no epochs).")
+    accelerator = Accelerator()
+    if accelerator.scaler is not None:
+        raise InputError("fp16 needs scaled gradients, which this program does not do; use bf16 or no mixed precision.")
+    rank, world = accelerator.process_index, accelerator.num_processes
+    set_seed(config.seed)
+    model = VideoModel.load(config.weights)
+    if cast(MultiViewMotionUNet, model.unet).expected_motion is None:
+        give_motion_mean(model, config.model)
+    model.label = config.label
+    for part in model.parts.values():
+        part.requires_grad_(False)
+    objective = Objective(model, config.balance)
+
+    # clips
+    frozen = cast(nn.Module, model.autoencoder)
+    total = config.pool_clips // SHARD
+    data = config.data.model_copy(update={"clips": 0})
+    source, made_of = rendered_or_stored(data, config.seed)[0], recipe(config)
+    pool = LatentPool(config.pool, source, made_of, frozen, range(rank, total, world), quiet=rank > 0)
+    judged = _held_out(config, frozen) if accelerator.is_main_process else {}
+
+    # optimiser and averages
+    model.to(accelerator.device)
+    wrapped = accelerator.prepare(objective)
+    optimisers = Optimisers(objective, "blocks.", o.weight_decay, config.adam_lr)
+    ema = Ema(objective, o.ema)
+    identity = {"seed": config.seed, "clips": config.pool_clips, "clips per step": o.batch * world}
+    kept = config.checkpoints_kept
+    checkpoints = Checkpoints(out, accelerator, objective, ema, cast(Any, optimisers), kept, identity)
+    start = checkpoints.resume(resume)
+    facts = {"processes": world, "parameters": sum(p.numel() for p in objective.parameters())}
+    log = RunLog(out, "motion_mean", config, start, facts, accelerator.is_main_process)
+
+    def finish(step: int) -> None:
+        checkpoints.save(step)
+        with ema.applied(objective):
+            if accelerator.is_main_process:
+                log.write(step, {name: round(judge(objective, held), 4) for name, held in judged.items()})
+                model.meta.update(motion_mean_steps=step)
+                model.save(out / "model.part")
+                replace_folder(out / "model.part", out / "model")
+        accelerator.wait_for_everyone()
+
+    means, save_now, began = Means(accelerator.device), Every(config.save_minutes), time.time()
+    step, late = start, False
+    while step < o.steps and not late:
+        batch = drawn(pool, config, generator(config.seed, step, rank)).to(accelerator.device)
+        with accelerator.autocast():
+            terms = wrapped(batch)
+        if not torch.isfinite(terms["diff"]):
+            raise InputError(f"The loss of step {step} is not finite; resume with a lower optim.lr.")
+        accelerator.backward(terms["diff"])
+        norm = cast(Tensor, accelerator.clip_grad_norm_(objective.parameters(), o.clip_norm))
+        optimisers.step(o.lr_at(step))
+        ema.update(objective, step)
+        step += 1
+        means.add(diff=terms["diff"] / world, copy=terms["copy"] / world, grad_norm=norm / world)
+        means.step(diff=True, copy=True, grad_norm=True)
+        log.count(o.batch * world)
+        if step % config.log_steps == 0 or step == o.steps:
+            log.write(step, {**means.take(accelerator), "lr": o.lr_at(step - 1)})
+        late, save = agreed(accelerator, (time.time() - began) / 60 > max_minutes, save_now())
+        if save or (config.save_steps and step % config.save_steps == 0):
+            finish(step)
+    finish(step)
+    accelerator.end_training()
+
+
+def recipe(config: MotionMeanConfig, **changes: Any) -> dict[str, Any]:
+    """What decides which clips a pool holds; where they are kept and how fast they are made does not."""
+    elsewhere = {"workers", "clips", "shuffle", "rigs", "grid", "renderer"}
+    return {"data": {**config.data.model_dump(mode="json", exclude=elsewhere), **changes}, "seed": config.seed}
+
+
+def _held_out(config: MotionMeanConfig, autoencoder: nn.Module) -> dict[str, LatentPool]:
+    """Clips of rigs that training never sees, by split and start."""
+    data, found = config.data, {}
+    if data.rigs is None or not config.held_out:
+        return {}
+    for split in ("near", "far"):
+        for start, rest in (("rest", 1.0), ("middle", 0.0)):
+            source = ClipDataset(
+                data.rigs,
+                split=split,
+                side=data.side,
+                views=data.views,
+                frames=data.frames,
+                procedural_fraction=0.0,
+                rest_fraction=rest,
+                grid=data.grid,
+                proportions=data.proportions,
+                mirror=data.mirror,
+                speed=data.speed,
+                verbs=data.verbs,
+                seed=config.seed,
+            )
+            made_of = recipe(config, split=split, rest_fraction=rest, procedural_fraction=0.0)
+            folder = config.pool / f"{split}_{start}"
+            found[f"{split}_{start}"] = LatentPool(folder, source, made_of, autoencoder, [0], config.held_out)
+    return found
+
+
+@torch.no_grad()
+def judge(objective: Objective, pool: LatentPool, at_once: int = 16) -> float:
+    """Squared error of the motion mean over that of standing still, over all clips of a pool."""
+    error, still = 0.0, 0.0
+    for begin in range(0, len(pool), at_once):
+        batch = whole(pool, range(begin, min(begin + at_once, len(pool)))).to(next(objective.parameters()).device)
+        terms = objective(batch)
+        error, still = error + float(terms["error"].sum()), still + float(terms["still"].sum())
+    return error / max(still, 1e-12)
+
+
+if __name__ == "__main__":
+    main()
