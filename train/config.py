@@ -167,7 +167,8 @@ class MotionMeanConfig(RunConfig):
         description="width, layers, heads, frames of MotionMean; not looked at where weights have one.",
     )
     pool: Path = Field(description="Folder of the clips to learn from; those that it lacks are rendered.")
-    pool_clips: int = Field(default=20_000, ge=500, multiple_of=500, description="How many, over all processes.")
+    pool_clips: int = Field(default=20_000, ge=1, description="How many, over all processes.")
+    pool_shard: int = Field(default=500, ge=1, le=10_000, description="Clips a file; a process holds whole files.")
     balance: float = Field(default=0.3, ge=0, description="As of Stage One.")
     text_dropout: float = Field(
         default=0.1, ge=0, le=1, description="Share of captions replaced by the empty sentence."

@@ -39,7 +39,7 @@ from train.measure import Means
 from train.networks import give_motion_mean
 from train.objective import clip_weights
 from train.optimisers import Optimisers
-from train.pool import SHARD, LatentPool
+from train.pool import LatentPool
 from train.runs import Ema, Every, RunLog, agreed, generator
 from train.sources import rendered_or_stored
 
@@ -63,7 +63,7 @@ class Objective(nn.Module):
         with torch.no_grad():
             text, pooled = cast(TextEncoder, model.text_encoder).encode(batch.captions)
             appearance = cast(Tensor, cast(ClipAutoencoder, model.autoencoder).condition(batch.references))
-        found = self.mean(appearance, text, batch.cameras, pooled, z.shape[2])
+        found, _ = self.mean(appearance, text, batch.cameras, pooled, z.shape[2])
         still = z[:, :, 1:].square().flatten(1).mean(1)
         error = (found[:, :, 1:].float() - z[:, :, 1:]).square().flatten(1).mean(1)
         weight = clip_weights(z, self.balance)
@@ -103,10 +103,11 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
 
     # clips
     frozen = cast(nn.Module, model.autoencoder)
-    total = config.pool_clips // SHARD
+    total = config.pool_clips // config.pool_shard
     data = config.data.model_copy(update={"clips": 0})
     source, made_of = rendered_or_stored(data, config.seed)[0], recipe(config)
-    pool = LatentPool(config.pool, source, made_of, frozen, range(rank, total, world), quiet=rank > 0)
+    mine = range(rank, total, world)
+    pool = LatentPool(config.pool, source, made_of, frozen, mine, config.pool_shard, quiet=rank > 0)
     judged = _held_out(config, frozen) if accelerator.is_main_process else {}
 
     # optimiser and averages

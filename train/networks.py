@@ -93,7 +93,7 @@ def give_motion_mean(model: VideoModel, sizes: Mapping[str, int]) -> None:
         new.conv_in.weight.zero_()
         new.conv_in.weight[:, : weight.shape[1]] = weight
     lacking, left = new.load_state_dict(known, strict=False)
-    own = ("expected_motion.", "conv_out.", "conv_in.weight")
+    own = ("expected_", "conv_out.", "conv_in.weight")
     if left or any(not name.startswith(own) for name in lacking):
         raise InputError(f"The network's parameters do not fit its configuration: {[*lacking, *left][:3]}.")
     model.unet = new

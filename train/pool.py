@@ -21,8 +21,6 @@ from t4d.diffusion.interfaces import ClipAutoencoder
 from t4d.errors import InputError
 from train.draws import Drawn, clean_latents
 
-SHARD = 500  # clips a file
-
 
 class LatentPool:
     """The first clips of a data set, as far as this process has to do with them.
@@ -53,7 +51,7 @@ class LatentPool:
         made_of: dict[str, Any],
         autoencoder: nn.Module,
         shards: Sequence[int],
-        size: int = SHARD,
+        size: int,
         quiet: bool = True,
     ):
         made_of = {**made_of, "autoencoder": autoencoder_digest(autoencoder), "clips a file": size}
@@ -70,7 +68,7 @@ class LatentPool:
                 part.replace(path)
             parts.append(_read(path, made_of))
         if not parts:
-            raise InputError("A process has no clips to learn from; give pool_clips of 500 per process or more.")
+            raise InputError(f"A process has no clips to learn from; give pool_clips of {size} per process or more.")
         joined = {name: torch.cat([tensors[name] for tensors, _ in parts]) for name in parts[0][0]}
         self.latents, self.references, self.cameras = joined["latents"], joined["references"], joined["cameras"]
         self.captions = [caption for _, captions in parts for caption in captions]

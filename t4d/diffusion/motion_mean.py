@@ -97,7 +97,7 @@ class MotionMean(nn.Module):
                 f"A motion mean of width {width}, {heads} heads, {layers} layers and {frames} frames was asked for; "
                 "the width must be a multiple of 8 and of the heads, with 1 layer and 2 frames or more."
             )
-        self.frames, self.channels = frames, latent_channels
+        self.width, self.frames, self.channels = width, frames, latent_channels
         self.stem = nn.Sequential(
             nn.Conv2d(appearance_channels // FOLD**2, STEM, 3, padding=1),
             _Residual(STEM),
@@ -115,11 +115,12 @@ class MotionMean(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, (frames - 1) * latent_channels)
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(
         self, appearance: Tensor, text: Tensor, cameras: Tensor, pooled_text: Tensor | None = None, frames: int = 16
-    ) -> Tensor:
-        """The mean clip.
+    ) -> tuple[Tensor, Tensor]:
+        """The mean clip, and what it was read from.
 
         Args:
             appearance: Of frame 0, [B, V, Cc, h, w].
@@ -129,7 +130,8 @@ class MotionMean(nn.Module):
             frames: T, at most the network's own.
 
         Returns:
-            [B, V, T, C, h, w]; frame 0 is zero, as the latents of frame 0 are.
+            Latents [B, V, T, C, h, w], whose frame 0 is zero, as the latents of frame 0 are; and the tokens behind
+            them, [B, V, width, h, w]: what the object's parts are and what the sentence has them do.
         """
         B, V, _, h, w = appearance.shape
         x = F.pixel_shuffle(appearance.flatten(0, 1), FOLD).contiguous(memory_format=torch.channels_last)
@@ -141,6 +143,7 @@ class MotionMean(nn.Module):
             x = x + self.pooled(pooled_text)[:, None]
         for block in self.blocks:
             x = block(x)
-        out = self.head(self.norm(x[:, : V * h * w])).view(B, V, h, w, self.frames - 1, self.channels)
+        x = self.norm(x[:, : V * h * w]).view(B, V, h, w, -1)
+        out = self.head(x).view(B, V, h, w, self.frames - 1, self.channels)
         out = out[:, :, :, :, : frames - 1].permute(0, 1, 4, 5, 2, 3)
-        return torch.cat([torch.zeros_like(out[:, :, :1]), out], 2)
+        return torch.cat([torch.zeros_like(out[:, :, :1]), out], 2), x.permute(0, 1, 4, 2, 3)

@@ -47,9 +47,9 @@ class MultiViewMotionUNet(UNetMotionModel):
             weights keeps 32 there whatever norm_num_groups is (at the paper's size both are 32). None: as everywhere.
         i2v_cond_time_zero: Give frame 0, which is clean, the embedding of time 0.
         zero_init_output: Start from a prediction of exactly zero.
-        motion_mean: ``width``, ``layers``, ``heads`` and ``frames`` of a :class:`MotionMean`, whose clip stands beside
-            the latents in the input and is added to the output, so the network must predict clean latents; None:
-            there is none.
+        motion_mean: ``width``, ``layers``, ``heads`` and ``frames`` of a :class:`MotionMean`. Its clip stands beside
+            the latents in the input and is added to the output, so the network must predict clean latents; its tokens
+            join every frame after the first convolution. None: there is none.
     """
 
     @register_to_config
@@ -118,6 +118,9 @@ class MultiViewMotionUNet(UNetMotionModel):
         if motion_mean is not None:
             sizes = (out_channels, cond_concat_channels, cross_attention_dim, text_pooled_dim, camera_embedding_dim)
             self.expected_motion = MotionMean(*sizes, **motion_mean)
+            self.expected_features = nn.Conv2d(self.expected_motion.width, block_out_channels[0], 1)
+            nn.init.zeros_(self.expected_features.weight)
+            nn.init.zeros_(self.expected_features.bias)  # type: ignore[arg-type]
 
         self._slot = LayoutSlot()
         self._total_stride = prod(strides)
@@ -160,7 +163,7 @@ class MultiViewMotionUNet(UNetMotionModel):
         embedding = self._embed(sample, timestep, cameras, pooled_text, layout)
         tokens = self._tokens(text, image_embeds, layout)
 
-        mean = self.mean_clip(text, cameras, cond_concat, pooled_text, layout.T)
+        mean, features = self.mean_clip(text, cameras, cond_concat, pooled_text, layout.T)
         x = sample.flatten(0, 2).to(self.conv_in.weight.dtype)
         if cond_concat is not None:
             if cond_concat.ndim == 5:
@@ -169,6 +172,8 @@ class MultiViewMotionUNet(UNetMotionModel):
         if mean is not None:
             x = torch.cat([x, mean.flatten(0, 2).to(x.dtype)], dim=1)
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        if features is not None:
+            x = x + self.expected_features(features.flatten(0, 1)).repeat_interleave(layout.T, 0)
 
         skips = [x]
         for block in self.down_blocks:
@@ -199,18 +204,20 @@ class MultiViewMotionUNet(UNetMotionModel):
         cond_concat: Tensor | None,
         pooled_text: Tensor | None = None,
         frames: int = 16,
-    ) -> Tensor | None:
-        """Mean clean latents [B, V, T, C, h, w] of ``motion_mean``, arguments as of ``forward``; None without it.
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Mean clean latents [B, V, T, C, h, w] of ``motion_mean`` and its tokens [B, V, width, h, w]; None without it.
+
+        Arguments as of ``forward``.
 
         Raises:
             InputError: The clip is longer than the motion mean's.
         """
         if self.expected_motion is None or cond_concat is None:
-            return None
-        if frames > self.expected_motion.frames:
+            return None, None
+        longest = self.expected_motion.frames
+        if frames > longest:
             raise InputError(
-                f"A clip of {frames} frames was asked for, the network's motion mean has {self.expected_motion.frames}; "
-                "ask for fewer frames."
+                f"A clip of {frames} frames was asked for, the network's motion mean has {longest}; ask for fewer."
             )
         dtype = self.conv_in.weight.dtype
         appearance = cond_concat if cond_concat.ndim == 5 else cond_concat[:, :, 0]
