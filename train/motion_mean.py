@@ -9,8 +9,10 @@ checkpoint: squared error over that of standing still. FOLDER/model is the model
 One goes on from it (`weights: FOLDER/model`). Calling it again with the same folder continues an unfinished run.
 """
 
+import json
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +28,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from t4d.data.dataset import ClipDataset
 from t4d.diffusion.interfaces import ClipAutoencoder, TextEncoder
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.motion_mean import MotionMean
@@ -41,7 +42,7 @@ from train.objective import clip_weights
 from train.optimisers import Optimisers
 from train.pool import LatentPool
 from train.runs import Ema, Every, RunLog, agreed, generator
-from train.sources import rendered_or_stored
+from train.sources import rendered
 
 
 class Objective(nn.Module):
@@ -88,6 +89,10 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
     out, o = out or config.out, config.optim
     if out is None or o.steps is None:
         raise InputError("Set --out FOLDER, and optim.steps (this program knows no epochs).")
+    if config.data.cache or config.data.shards or config.data.renderer == "device":
+        raise InputError(
+            "The motion mean learns from a pool that it renders itself; unset data.cache, shards, renderer."
+        )
     accelerator = Accelerator()
     if accelerator.scaler is not None:
         raise InputError("fp16 needs scaled gradients, which this program does not do; use bf16 or no mixed precision.")
@@ -104,11 +109,9 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
     # clips
     frozen = cast(nn.Module, model.autoencoder)
     total = config.pool_clips // config.pool_shard
-    data = config.data.model_copy(update={"clips": 0})
-    source, made_of = rendered_or_stored(data, config.seed)[0], recipe(config)
-    mine = range(rank, total, world)
-    pool = LatentPool(config.pool, source, made_of, frozen, mine, config.pool_shard, quiet=rank > 0)
-    judged = _held_out(config, frozen) if accelerator.is_main_process else {}
+    source, mine = rendered(config.data, config.seed), range(rank, total, world)
+    pool = LatentPool(config.pool, source, recipe(config), frozen, mine, config.pool_shard, quiet=rank > 0)
+    judged = held_out(config, frozen) if accelerator.is_main_process else {}
 
     # optimiser and averages
     model.to(accelerator.device)
@@ -159,33 +162,25 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
 
 def recipe(config: MotionMeanConfig, **changes: Any) -> dict[str, Any]:
     """What decides which clips a pool holds; where they are kept and how fast they are made does not."""
-    elsewhere = {"workers", "clips", "shuffle", "rigs", "grid", "renderer"}
-    return {"data": {**config.data.model_dump(mode="json", exclude=elsewhere), **changes}, "seed": config.seed}
+    elsewhere = {"workers", "clips", "shuffle", "rigs", "grid", "renderer", "cache", "shards"}
+    folder, rigs = config.data.rigs, ""
+    if folder is not None:
+        files = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file())
+        rigs = sha256(json.dumps(files).encode()).hexdigest()[:16]
+    data = {**config.data.model_dump(mode="json", exclude=elsewhere), "rigs": rigs, **changes}
+    return {"data": data, "seed": config.seed}
 
 
-def _held_out(config: MotionMeanConfig, autoencoder: nn.Module) -> dict[str, LatentPool]:
-    """Clips of rigs that training never sees, by split and start."""
+def held_out(config: MotionMeanConfig, autoencoder: nn.Module) -> dict[str, LatentPool]:
+    """Clips of rigs that training never sees, by split and start; none without rigs."""
     data, found = config.data, {}
     if data.rigs is None or not config.held_out:
         return {}
     for split in ("near", "far"):
         for start, rest in (("rest", 1.0), ("middle", 0.0)):
-            source = ClipDataset(
-                data.rigs,
-                split=split,
-                side=data.side,
-                views=data.views,
-                frames=data.frames,
-                procedural_fraction=0.0,
-                rest_fraction=rest,
-                grid=data.grid,
-                proportions=data.proportions,
-                mirror=data.mirror,
-                speed=data.speed,
-                verbs=data.verbs,
-                seed=config.seed,
-            )
-            made_of = recipe(config, split=split, rest_fraction=rest, procedural_fraction=0.0)
+            changes: dict[str, Any] = {"split": split, "rest_fraction": rest, "procedural_fraction": 0.0}
+            source = rendered(data, config.seed, **changes)
+            made_of = recipe(config, **changes)
             folder = config.pool / f"{split}_{start}"
             found[f"{split}_{start}"] = LatentPool(folder, source, made_of, autoencoder, [0], config.held_out)
     return found

@@ -1,5 +1,7 @@
 """Where training clips come from, as the configuration says."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -42,21 +44,35 @@ def rendered_or_stored(config: DataConfig, seed: int, device: torch.device | str
                 f"{config.views} and data.frames={config.frames} need more: make others or set these to what there is."
             )
         return stored, min(config.clips or len(stored), len(stored))
-    rendered = ClipDataset(
-        config.rigs,
-        side=config.side,
-        views=config.views,
-        frames=config.frames,
-        procedural_fraction=config.procedural_fraction if config.rigs is not None else 1.0,
-        rest_fraction=config.rest_fraction,
-        grid=config.grid,
-        proportions=config.proportions,
-        mirror=config.mirror,
-        speed=config.speed,
-        verbs=config.verbs,
-        seed=seed,
-    )
-    return DeviceClips(rendered, device) if config.renderer == "device" else rendered, config.clips or None
+    source = rendered(config, seed)
+    return DeviceClips(source, device) if config.renderer == "device" else source, config.clips or None
+
+
+def rendered(config: DataConfig, seed: int, **changes: Any) -> ClipDataset:
+    """Clips rendered on the fly, without end.
+
+    Args:
+        config: See `DataConfig`.
+        seed: Of the clips.
+        changes: Arguments of `ClipDataset` that are to differ (a held-out split).
+
+    Raises:
+        InputError: The rigs cannot be used.
+    """
+    settings: dict[str, Any] = {
+        "side": config.side,
+        "views": config.views,
+        "frames": config.frames,
+        "procedural_fraction": config.procedural_fraction if config.rigs is not None else 1.0,
+        "rest_fraction": config.rest_fraction,
+        "grid": config.grid,
+        "proportions": config.proportions,
+        "mirror": config.mirror,
+        "speed": config.speed,
+        "verbs": config.verbs,
+        "seed": seed,
+    }
+    return ClipDataset(config.rigs, **{**settings, **changes})
 
 
 def clips(config: StageOneTrainConfig, autoencoder: nn.Module) -> tuple[Dataset, int | None]:

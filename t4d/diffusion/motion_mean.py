@@ -14,24 +14,11 @@ from torch import Tensor, nn
 
 from t4d.diffusion.attention import attend
 from t4d.diffusion.positions import spatial_code
+from t4d.diffusion.residual import Residual
 from t4d.errors import InputError
 
 FOLD = 4  # pixels per side that the appearance folds into channels, see `ReferenceAutoencoder.condition`
 STEM = 32
-
-
-class _Residual(nn.Module):
-    """Two 3x3 convolutions with a skip; it starts as the identity."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm = nn.GroupNorm(8, channels)
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
 
 
 class _Block(nn.Module):
@@ -100,10 +87,10 @@ class MotionMean(nn.Module):
         self.width, self.frames, self.channels = width, frames, latent_channels
         self.stem = nn.Sequential(
             nn.Conv2d(appearance_channels // FOLD**2, STEM, 3, padding=1),
-            _Residual(STEM),
+            Residual(STEM),
             nn.Conv2d(STEM, 2 * STEM, 3, stride=2, padding=1),
-            _Residual(2 * STEM),
-            _Residual(2 * STEM),
+            Residual(2 * STEM),
+            Residual(2 * STEM),
             nn.Conv2d(2 * STEM, width, 3, stride=2, padding=1),
         )
         self.camera = nn.Sequential(nn.Linear(camera_channels, width), nn.SiLU(), nn.Linear(width, width))

@@ -16,6 +16,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from t4d.diffusion.residual import Residual
 from t4d.errors import InputError
 
 GREY = 0.5
@@ -25,29 +26,15 @@ FLOW_KNEE = 0.03  # flow up to about here (two pixels of 128) enters a latent li
 LATENT_CHANNELS = 8  # two flow components on 2 x 2 sub-cells
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions with a skip; the second starts at zero so that depth costs nothing at first."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm = nn.GroupNorm(8, channels)
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
-
-
 class _Pyramid(nn.Module):
     """Features at 1/2, 1/4 and 1/8 of the working side."""
 
     def __init__(self, in_channels: int, widths: tuple[int, int, int]):
         super().__init__()
         a, b, c = widths
-        self.at_half = nn.Sequential(nn.Conv2d(in_channels, a, 5, stride=2, padding=2), _Residual(a))
-        self.at_quarter = nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), _Residual(b))
-        self.at_eighth = nn.Sequential(nn.Conv2d(b, c, 3, stride=2, padding=1), _Residual(c), _Residual(c))
+        self.at_half = nn.Sequential(nn.Conv2d(in_channels, a, 5, stride=2, padding=2), Residual(a))
+        self.at_quarter = nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), Residual(b))
+        self.at_eighth = nn.Sequential(nn.Conv2d(b, c, 3, stride=2, padding=1), Residual(c), Residual(c))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         half = self.at_half(x)
@@ -134,12 +121,12 @@ class ReferenceAutoencoder(ModelMixin, ConfigMixin):
         self.to_latent = nn.Conv2d(c, latent_channels, 1)
         self.reference = _Pyramid(4, (a, b, c))
         self.from_latent = nn.Conv2d(latent_channels, c, 3, padding=1)
-        self.at_eighth = nn.Sequential(_Residual(c), _Residual(c), nn.Conv2d(c, 4 * b, 1), nn.PixelShuffle(2))
-        self.at_quarter = nn.Sequential(_Residual(b), _Residual(b), nn.Conv2d(b, 4 * a, 1), nn.PixelShuffle(2))
-        self.at_half = _Residual(a)
+        self.at_eighth = nn.Sequential(Residual(c), Residual(c), nn.Conv2d(c, 4 * b, 1), nn.PixelShuffle(2))
+        self.at_quarter = nn.Sequential(Residual(b), Residual(b), nn.Conv2d(b, 4 * a, 1), nn.PixelShuffle(2))
+        self.at_half = Residual(a)
         self.to_flow = nn.Conv2d(a, 2, 3, padding=1)
         self.look = nn.Conv2d(2 * a + 16 + 2, a, 3, padding=1)
-        self.after_look = nn.Sequential(_Residual(a), _Residual(a))
+        self.after_look = nn.Sequential(Residual(a), Residual(a))
         self.to_parts = nn.Conv2d(a, 6 * 4, 3, padding=1)
         for head in (self.to_flow, self.to_parts):
             nn.init.normal_(head.weight, std=1e-2)
