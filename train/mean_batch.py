@@ -31,8 +31,8 @@ class MeanBatch:
 
     def to(self, device: torch.device) -> "MeanBatch":
         """The same on a device."""
-        moved = (x.to(device) for x in (self.latents, self.references, self.cameras))
-        return MeanBatch(*moved, self.captions)
+        latents, references, cameras = (x.to(device) for x in (self.latents, self.references, self.cameras))
+        return MeanBatch(latents, references, cameras, self.captions)
 
 
 def whole(pool: LatentPool, places: Iterable[int]) -> MeanBatch:
