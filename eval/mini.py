@@ -3,6 +3,7 @@
     python -m eval.mini --rigs RIGPACK [--weights mini|FOLDER] [--fork NAME] [--gates 1,2,3,4,5] [--quick]
                         [--sheets FOLDER] [--out FOLDER] [--work FOLDER] [--seeds 0,1,..]
                         [--steps 25] [--guidance G] [--shared-noise S] [--scheduler ddim] [--free-init K]
+                        [--truncation PSI]
 
 RIGPACK is a folder of rig packs (``python train/dataset.py pack``); models of real3d come from the shared data. All
 clips, real and generated, start from pictures of the product's own rasteriser at 128 px. What is asked for is in
@@ -67,13 +68,19 @@ def add_common(found: argparse.ArgumentParser) -> None:
     found.add_argument("--shared-noise", type=float)
     found.add_argument("--scheduler", default="ddim")
     found.add_argument("--free-init", type=int, default=0)
+    found.add_argument("--truncation", type=float)
 
 
 def studio_of(arguments: argparse.Namespace, model: VideoModel) -> Studio:
     """What samples and judges, as the command line says."""
     world = World(arguments.rigs, arguments.real3d, Store(arguments.work / "real"))
     sampling = Sampling(
-        arguments.steps, arguments.guidance, arguments.shared_noise, arguments.scheduler, arguments.free_init
+        arguments.steps,
+        arguments.guidance,
+        arguments.shared_noise,
+        arguments.scheduler,
+        arguments.free_init,
+        arguments.truncation,
     )
     return Studio(world, model, sampling, Store(arguments.work / (model.sha256[:12] or "unsaved")))
 

@@ -41,6 +41,7 @@ class Sampling:
         shared_noise: Share of the starting noise's power that all frames have in common.
         scheduler: Of `t4d.diffusion.schedulers`.
         free_init: FreeInit rounds.
+        truncation: How far a sample may be from the first guess, 0 to 1.
     """
 
     steps: int = 25
@@ -48,6 +49,7 @@ class Sampling:
     shared_noise: float | None = None
     scheduler: str = "ddim"
     free_init: int = 0
+    truncation: float | None = None
 
 
 class Studio:
@@ -68,6 +70,9 @@ class Studio:
             "shared_noise": float(model.meta.get("shared_noise", 0.0))
             if sampling.shared_noise is None
             else sampling.shared_noise,
+            "truncation": float(model.meta.get("truncation", 1.0))
+            if sampling.truncation is None
+            else sampling.truncation,
         }
         self.settings: dict[str, Any] = effective
         self._code = source_digest(("diffusion", "diffusion/autoencoders", "diffusion/text", "diffusion/image"))
@@ -146,6 +151,7 @@ class Studio:
             scheduler=self.sampling.scheduler,
             shared_noise=self.sampling.shared_noise,
             free_init=self.sampling.free_init,
+            truncation=self.sampling.truncation,
         )
         made = deque(states, maxlen=1).pop().clip_rgba
         assert made is not None

@@ -61,6 +61,13 @@ class StageOneConfig(_Section):
     first_frame: Literal["clean", "mean_beta"] = Field(
         default="clean", description="Frame 0 at inference: clean, or with the mean noise of Eq. 2."
     )
+    truncation: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How far a sample may be from the network's first guess: 1 as far as it is, 0 not at all; null: "
+        "what the weights were chosen with.",
+    )
     free_init: int = Field(default=0, ge=0, le=5, description="FreeInit iterations; 0 is off (Animate3D uses 3).")
 
 

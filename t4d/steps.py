@@ -166,6 +166,7 @@ def clip(folder: Path, prepared: Path, prompt: str, weights: Weights, config: Co
         seed=config.seed,
         scheduler=settings.scheduler,
         first_frame=settings.first_frame,
+        truncation=settings.truncation,
         free_init=settings.free_init,
     ):
         yield Step(0.05 + 0.9 * state.step / state.total, f"Denoising, step {state.step} of {state.total}")

@@ -40,10 +40,11 @@ def main() -> None:
     parser.add_argument("--autoencoder", type=Path)
     parser.add_argument("--out", type=Path, default=ASSETS / "weights" / "mini")
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--truncation", type=float, help="of sampling, see t4d.diffusion.sampler")
     parser.add_argument("--label")
     args = parser.parse_args()
     try:
-        model = ship(args.stage1, args.out, args.before, args.autoencoder, args.guidance, args.label)
+        model = ship(args.stage1, args.out, args.before, args.autoencoder, args.guidance, args.label, args.truncation)
     except InputError as error:
         sys.exit(f"error: {error}")
     size = sum(p.stat().st_size for p in args.out.rglob("*") if p.is_file())
@@ -60,6 +61,7 @@ def ship(
     autoencoder: Path | None = None,
     guidance: float | None = None,
     label: str | None = None,
+    truncation: float | None = None,
 ) -> VideoModel:
     """Writes the model and its record.
 
@@ -70,6 +72,7 @@ def ship(
         autoencoder: Run folder of an autoencoder to put in.
         guidance: Default scale; None: the run's.
         label: None: the run's.
+        truncation: Default of sampling; None: the run's.
 
     Returns:
         The model as it was written.
@@ -95,6 +98,8 @@ def ship(
         model.autoencoder = later
     if guidance is not None:
         model.meta["guidance"] = guidance
+    if truncation is not None:
+        model.meta["truncation"] = truncation
     if label is not None:
         model.label = label
 

@@ -96,7 +96,7 @@ class VideoModel:
         scheduler_config: Fields of ``t4d.diffusion.schedule.PAPER_SCHEDULE``.
         label: What the weights are, for people.
         meta: guidance (default scale), views, frames, size, drop_image (zero the picture in the unconditional pass),
-            shared_noise, first_frame_noise (fields of ``FirstFrameNoise``) and whatever training records.
+            shared_noise, truncation, first_frame_noise (fields of ``FirstFrameNoise``) and whatever training records.
         sha256: Digest of the files it was loaded from; "" for a model not loaded from files.
     """
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from diffusion_dummies import Oracle, oracle_model
+from diffusion_dummies import Blocks, Oracle, oracle_model
 from torch import nn
 
 from t4d.diffusion.denoise import Conditioning, denoise_once
@@ -140,6 +140,39 @@ def test_shared_noise_correlates_frames_and_keeps_power(clip):
     assert 0.45 < float((noise[:, 0] * noise[:, 1]).mean()) < 0.75
 
 
+class Undecided(Oracle):
+    """Predicts another clip at every call."""
+
+    def forward(self, sample, timestep, **inputs):
+        generator = torch.Generator().manual_seed(len(self.calls))
+        self.x0 = torch.randn(1, V, T, 4, H // 4, W // 4, generator=generator)
+        return super().forward(sample, timestep, **inputs)
+
+
+@pytest.mark.parametrize("free_init", [0, 2])
+def test_truncation_is_between_the_first_guess_and_the_sample(clip, free_init):
+    def states_of(**options):
+        model = oracle_model(2 * clip[None] - 1, "sample", **options.pop("meta", {}))
+        model.unet = Undecided(torch.zeros(1), "sample")
+        return run(model, clip, free_init=free_init, **options)
+
+    plain, none, part = states_of(), states_of(truncation=0.0), states_of(truncation=0.3)
+    guess, sample = plain[0].x0, plain[-1].latents
+    assert not torch.allclose(guess[:, 1:], sample[:, 1:])
+    torch.testing.assert_close(none[-1].latents, guess)
+    torch.testing.assert_close(part[-1].latents, 0.7 * guess + 0.3 * sample)
+    torch.testing.assert_close(part[-1].x0, 0.7 * guess + 0.3 * plain[-1].x0)
+    assert torch.equal(part[-1].latents[:, 0], sample[:, 0])  # frame 0 is given
+    for a, b in zip(plain[:-1], part[:-1]):
+        assert torch.equal(a.latents, b.latents)
+    shown = Blocks().decode(part[-1].latents[None], torch.zeros(0))[0].clamp(0, 1)
+    torch.testing.assert_close(part[-1].clip_rgba, shown)
+
+    # the model's own setting, and that of the call before it
+    assert torch.equal(states_of(meta={"truncation": 0.3})[-1].latents, part[-1].latents)
+    assert torch.equal(states_of(meta={"truncation": 0.3}, truncation=1.0)[-1].latents, sample)
+
+
 def test_cancel_stops_before_the_next_call(clip):
     model = oracle_model(2 * clip[None] - 1)
     with pytest.raises(Cancelled, match="Stopped after 2 of 6"):
@@ -196,6 +229,7 @@ def test_butterworth_passes_only_low_frequencies():
         ({"scheduler": "nonsense"}, "No scheduler is called"),
         ({"scheduler": "AutoencoderKL"}, "No scheduler is called"),
         ({"first_frame": "dirty"}, "use 'clean' or 'mean_beta'"),
+        ({"truncation": 1.2}, r"truncation is 1.2; use 0 .* to 1"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(clip, change, message):

@@ -94,7 +94,7 @@ def test_an_earlier_versions_logs_are_kept_under_its_name(runs, tmp_path):
         (out / "training" / name).write_text(name)
     (out / "MODEL_CARD.md").write_text("# mini v6")
     old = (out / "training" / "stage1_0.jsonl").read_text()
-    model = ship(runs[1], out, guidance=1.5, label="mini v8, words follow")
+    model = ship(runs[1], out, guidance=1.5, label="mini v8, words follow", truncation=0.6)
     kept = {path.name for path in (out / "training").iterdir()}
     assert kept == {
         *("stage1_0.jsonl", "stage1_0.yaml", "v6_stage1_0.jsonl", "v6_stage1_0.yaml", "v6_words.jsonl"),
@@ -103,6 +103,7 @@ def test_an_earlier_versions_logs_are_kept_under_its_name(runs, tmp_path):
     assert (out / "training" / "v6_stage1_0.jsonl").read_text() == old
     again = VideoModel.load(out)
     assert again.label == model.label == "mini v8, words follow" and again.guidance == 1.5
+    assert again.meta["truncation"] == 0.6
     assert (out / "MODEL_CARD.md").read_text() == "# mini v6"  # by hand
 
 
