@@ -29,6 +29,15 @@ SIZES = {"width": 16, "layers": 1, "heads": 2, "frames": 5}
 V, T = 4, 5
 
 
+def plain_mini() -> VideoModel:
+    """The shipped networks around a denoiser without a motion mean; its weights are new ones."""
+    torch.manual_seed(0)
+    found = VideoModel.load("mini")
+    config = {k: v for k, v in cast(MultiViewMotionUNet, found.unet).config.items() if not k.startswith("_")}
+    found.unet = MultiViewMotionUNet(**{**config, "motion_mean": None})
+    return found
+
+
 def train(out: Path, pool: Path, *more: str) -> list[dict]:
     arguments = ["train/motion_mean.py", "--config", "train/configs/motion_mean.yaml", "--out", str(out)]
     arguments += [f"pool={pool}", "pool_clips=4", "pool_shard=2", f"data.frames={T}", "log_steps=1"]
@@ -42,11 +51,12 @@ def train(out: Path, pool: Path, *more: str) -> list[dict]:
 
 
 def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
-    pool = tmp_path / "pool"
-    whole_run = train(tmp_path / "whole", pool)
+    pool, weights = tmp_path / "pool", f"weights={tmp_path / 'plain'}"
+    plain_mini().save(tmp_path / "plain")
+    whole_run = train(tmp_path / "whole", pool, weights)
     made = {path.name: path.stat().st_mtime_ns for path in pool.iterdir()}
-    train(tmp_path / "parts", pool, "--max-minutes", "0")
-    parts = train(tmp_path / "parts", pool)
+    train(tmp_path / "parts", pool, weights, "--max-minutes", "0")
+    parts = train(tmp_path / "parts", pool, weights)
     assert [row["diff"] for row in parts] == [row["diff"] for row in whole_run] and len(whole_run) == 3
     last = "checkpoints/step_00000003/weights.safetensors"
     a, b = (load_file(tmp_path / run / last) for run in ("whole", "parts"))
@@ -54,7 +64,7 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
     assert made == {path.name: path.stat().st_mtime_ns for path in pool.iterdir()}  # rendered once
 
     # what Stage One goes on from: everything but the motion mean and the layers that meet it is as it was
-    model, before = VideoModel.load(tmp_path / "whole" / "model"), VideoModel.load("mini")
+    model, before = (VideoModel.load(tmp_path / name) for name in ("whole/model", "plain"))
     new, old = (cast(MultiViewMotionUNet, m.unet).state_dict() for m in (model, before))
     own = [n for n in new if n.startswith("expected_motion.")]
     assert own and any(new[n].any() for n in own if "head" in n)
@@ -64,11 +74,7 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
 
 @pytest.fixture(scope="module")
 def model() -> VideoModel:
-    torch.manual_seed(0)
-    found = VideoModel.load("mini")
-    if cast(MultiViewMotionUNet, found.unet).expected_motion is not None:  # as shipped since v3
-        config = {k: v for k, v in cast(MultiViewMotionUNet, found.unet).config.items() if not k.startswith("_")}
-        found.unet = MultiViewMotionUNet(**{**config, "motion_mean": None})
+    found = plain_mini()
     give_motion_mean(found, SIZES)
     return found
 
