@@ -5,11 +5,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from train.muon import Muon
+
 
 class Optimisers:
     """Muon (Jordan et al. 2024) for the matrices inside transformer blocks, AdamW for everything else.
 
-    torch's Muon takes matrices only. `eval/results/mini_trials.md` has what it gains here.
+    Muon takes matrices only. `eval/results/mini_trials.md` has what it gains here.
 
     Args:
         module: Whose trained parameters are optimised.
@@ -24,7 +26,7 @@ class Optimisers:
         known = {id(p) for p in matrices}
         others = [p for p in trained.values() if id(p) not in known]
         self.share = share
-        self.muon = torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.muon = Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self.adamw = torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=weight_decay)
 
     def step(self, lr: float) -> None:
