@@ -1,20 +1,23 @@
 """The learning curve of a model's runs, from the logs that ship with it: ``python -m eval.training_log [FOLDER]``.
 
-One line for every 200 steps of every run of Stage One, earlier versions' first: the mean loss, and the loss over that
-of predicting no motion with the same clips, noises and weights ("still"), which falls below 1 as the network learns
-how objects move. Absolute losses of runs with other noise or balance do not compare; the ratio does, roughly. Then
+One line for every 200 steps of every run of Stage One and of the motion mean, earlier versions' first: the mean loss,
+and the loss over that of predicting no motion with the same clips, noises and weights ("still"), which falls below 1
+as the network learns how objects move. Absolute losses of runs with other noise or balance do not compare; the ratio does, roughly. Then
 hours by the clock, which other work on the machine shared.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from t4d.paths import ASSETS
+from train.ship import PROGRAMS
 
 EVERY = 200
+NAME = re.compile(rf"(?:(.+)_)?(?:{'|'.join(PROGRAMS)})(?:_(\d+))?")  # of a log: version, program, number
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -42,16 +45,18 @@ def curve(rows: Sequence[dict[str, Any]], every: int = EVERY) -> list[tuple[int,
     return found
 
 
-def _age(path: Path) -> tuple[bool, str]:
-    """Logs of earlier versions (``v1_stage1_0``) before those of the shipped one (``stage1_0``)."""
-    return path.name.startswith("stage1"), path.name
+def _age(name: re.Match[str]) -> tuple[bool, str, int]:
+    """Logs of earlier versions (``v1_stage1_0``) before those of the shipped one (``stage1_0``), by their numbers."""
+    version, number = name.groups()
+    return version is None, version or "", int(number or 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=ASSETS / "weights" / "mini" / "training")
     folder = parser.parse_args().folder
-    runs = {path: read(path) for path in sorted(folder.glob("*stage1*.jsonl"), key=_age)}
+    logs = {path: name for path in folder.glob("*.jsonl") if (name := NAME.fullmatch(path.stem))}
+    runs = {path: read(path) for path in sorted(logs, key=lambda path: _age(logs[path]))}
     runs = {path: rows for path, rows in runs.items() if rows}  # v0's log was of another form
     if not runs:
         parser.error(f"{folder} holds no stage1*.jsonl")

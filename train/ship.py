@@ -31,6 +31,7 @@ PLACES = ("out", "weights", "autoencoder", "text_encoder", "latents", "fork", "p
 DATA_PLACES = ("rigs", "cache", "shards")
 LATENTS = ("working_side", "latent_scale")  # of an autoencoder's configuration: what decides what a latent means
 CARD = "MODEL_CARD.md"
+PROGRAMS = ("stage1", "motion_mean")  # whose logs carry their names
 
 
 def main() -> None:
@@ -110,8 +111,9 @@ def ship(
     logs.mkdir(exist_ok=True)
     put_aside(logs, None if old is None else old.label, model.label, keeps_autoencoder)
     for i, (log, config) in enumerate(records):
-        (logs / f"stage1_{i}.jsonl").write_text(log)
-        (logs / f"stage1_{i}.yaml").write_text(config)
+        name = f"{program_of(log)}_{i}"
+        (logs / f"{name}.jsonl").write_text(log)
+        (logs / f"{name}.yaml").write_text(config)
     if decoder is not None:
         (logs / "autoencoder.jsonl").write_text(decoder[0])
         (logs / "mini_autoencoder.yaml").write_text(decoder[1])
@@ -173,7 +175,7 @@ def put_aside(logs: Path, old: str | None, new: str, keeps_autoencoder: bool) ->
         keeps_autoencoder: The autoencoder is the same: its log stays what it is.
     """
     if old is not None and version(old) == version(new):
-        for path in logs.glob("stage1*"):
+        for path in [path for name in PROGRAMS for path in logs.glob(f"{name}_*")]:
             path.unlink()
         return
     for path in sorted(p for p in logs.iterdir() if p.is_file()):
@@ -204,6 +206,12 @@ def record(run: Path) -> tuple[str, str]:
     rows = [{**row, "config": without_places(row["config"])} if "config" in row else row for row in rows]
     config = without_places(yaml.safe_load((run / "config.yaml").read_text()))
     return "".join(json.dumps(row) + "\n" for row in rows), yaml.safe_dump(config, sort_keys=False)
+
+
+def program_of(log: str) -> str:
+    """Which of `PROGRAMS` wrote a log; logs of before they said so are of Stage One."""
+    said = {json.loads(line).get("program") for line in log.splitlines()[:1]}
+    return next((name for name in PROGRAMS if name in said), PROGRAMS[0])
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,18 @@ def test_a_log_by_hand():
     assert hours(rows) == pytest.approx(1.0 + 0.5 + 0.1)
 
 
+def test_versions_are_told_in_their_order_and_the_motion_mean_among_them(tmp_path, monkeypatch, capsys):
+    row = '{"step": 10, "diff": 2.0, "copy": 4.0, "seconds_per_step": 360.0}'
+    for name in ("stage1_1", "motion_mean_0", "stage1_10", "v2_stage1_0", "autoencoder", "other_stage1_notes"):
+        (tmp_path / f"{name}.jsonl").write_text(row)
+    monkeypatch.setattr(sys, "argv", ["training_log", str(tmp_path)])
+    training_log.main()
+    out = capsys.readouterr().out
+    names = [line.split(" | ")[0].strip("| ") for line in out.splitlines()[2:] if line.startswith("|")]
+    assert names == ["v2_stage1_0", "motion_mean_0", "stage1_1", "stage1_10"]
+    assert out.endswith("40 steps, 4.0 hours\n")
+
+
 def test_the_shipped_logs_are_read_and_a_folder_without_any_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["training_log"])
     training_log.main()

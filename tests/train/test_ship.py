@@ -107,6 +107,19 @@ def test_an_earlier_versions_logs_are_kept_under_its_name(runs, tmp_path):
     assert (out / "MODEL_CARD.md").read_text() == "# mini v6"  # by hand
 
 
+def test_the_motion_means_log_is_named_after_its_program(runs, tmp_path):
+    mean, out = write_run(tmp_path / "mean", None, [5]), tmp_path / "mini"
+    first, *rows = (mean / "log.jsonl").read_text().splitlines()
+    (mean / "log.jsonl").write_text("\n".join([json.dumps({**json.loads(first), "program": "motion_mean"}), *rows]))
+    ship(runs[1], out, [runs[0], mean])
+    logs = out / "training"
+    names = {path.stem for path in logs.iterdir()}
+    assert names == {"stage1_0", "motion_mean_1", "stage1_2"}
+    assert '"step": 5' in (logs / "motion_mean_1.jsonl").read_text()
+    ship(runs[1], out)  # the same version again leaves nothing of it
+    assert {path.stem for path in logs.iterdir()} == {"stage1_0"}
+
+
 def test_a_later_autoencoder_takes_its_place_if_its_latents_are_the_same(runs, tmp_path):
     out = tmp_path / "mini"
     ship(runs[1], out)
