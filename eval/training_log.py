@@ -2,8 +2,8 @@
 
 One line for every 200 steps of every run of Stage One and of the motion mean, earlier versions' first: the mean loss,
 and the loss over that of predicting no motion with the same clips, noises and weights ("still"), which falls below 1
-as the network learns how objects move. Absolute losses of runs with other noise or balance do not compare; the ratio does, roughly. Then
-hours by the clock, which other work on the machine shared.
+as the network learns how objects move. Absolute losses of runs with other noise or balance do not compare; the
+ratio does, roughly. Then hours by the clock, which other work on the machine shared.
 """
 
 import argparse
