@@ -244,6 +244,12 @@ class StageOneTrainConfig(RunConfig):
         description="Mean square of a clip's latents at which its L_diff counts half (mini, whose latents are motion); "
         "0: all clips alike, as in the paper.",
     )
+    mean_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the motion mean's own error, where the network has one and it trains with it; 0: it "
+        "learns from L_diff alone.",
+    )
     tracking: TrackingConfig = TrackingConfig()
     latents: Path | None = Field(
         default=None, description="Folder of precomputed latents (train/dataset.py latents); none: encode every step."

@@ -1,5 +1,7 @@
 """Stage One's objective: lambda_1 L_diff (Eq. 3) + lambda_2 L_corr (Eq. 4) + lambda_3 L_pos (Eq. 5), one pass."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,6 +12,8 @@ from t4d.diffusion.interfaces import ImageEncoder, TextEncoder
 from t4d.diffusion.losses import diffusion_loss
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.schedule import PredictionType
+from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.errors import InputError
 from t4d.tracking.losses import tracking_terms
 from train.config import StageOneTrainConfig
 from train.networks import freeze
@@ -86,6 +90,9 @@ class Objective(nn.Module):
         model: The networks; those of it that are not named by `config.trainable` are frozen.
         config: See `StageOneTrainConfig`.
 
+    Raises:
+        InputError: `config.mean_weight` is set and the network has no motion mean.
+
     Attributes:
         tapped: Features of the latest pass that the tracking losses read, [B * V * T, C, h, w], with their graph.
     """
@@ -96,7 +103,9 @@ class Objective(nn.Module):
         self.text_encoder = cast(nn.Module, model.text_encoder)
         self.image_encoder = cast(nn.Module, model.image_encoder)
         self.kind: PredictionType = model.prediction_type
-        self.tracking, self.balance = config.tracking, config.balance
+        self.tracking, self.balance, self.mean_weight = config.tracking, config.balance, config.mean_weight
+        if self.mean_weight and getattr(self.unet, "expected_motion", None) is None:
+            raise InputError("mean_weight is set and the network has no motion mean; set model.motion_mean.")
         self.layer = resolve_layer(self.unet, config.tracking.layer)
         self.tapped: Tensor | None = None
         self.register_buffer("alphas_cumprod", model.alphas_cumprod, persistent=False)
@@ -112,11 +121,12 @@ class Objective(nn.Module):
         """Sums over the batch, float32 scalars.
 
         Returns:
-            "diff": each clip's L_diff; "corr" and "pos", where there are points: all terms of L_corr and L_pos.
+            "diff": each clip's L_diff; "mean": the same of the motion mean alone, if that has weight; "corr" and "pos",
+            where there are points: all terms of L_corr and L_pos.
         """
         text, pooled = cast(TextEncoder, self.text_encoder).encode(batch.captions)
         image = cast(ImageEncoder, self.image_encoder).encode(batch.reference)
-        with FeatureTap(self.unet, [self.layer]) as tap:
+        with FeatureTap(self.unet, [self.layer]) as tap, self._mean_clips() as means:
             found = self.unet(
                 batch.z_t,
                 batch.t,
@@ -130,6 +140,10 @@ class Objective(nn.Module):
         weight = clip_weights(batch.z, self.balance)
         each = diffusion_loss(found, batch.z, batch.noise, batch.t, self.alphas_cumprod, self.kind, weight)
         sums = {"diff": each * len(batch.z)}
+        if self.mean_weight:
+            (mean,), later = means, (slice(None), slice(None), slice(1, None))
+            error = (mean[later].float() - batch.z[later].float()).square().flatten(1).mean(1)
+            sums["mean"] = (error if weight is None else error * weight).sum()
         if batch.points is not None:
             c, p = self.tracking, batch.points
             terms = tracking_terms(
@@ -146,3 +160,17 @@ class Objective(nn.Module):
             )
             sums.update(corr=terms.corr_sum, pos=terms.pos_sum)
         return sums
+
+    @contextmanager
+    def _mean_clips(self) -> Iterator[list[Tensor]]:
+        """Collects what the motion mean says in the passes of the network, where its own error has weight."""
+        found: list[Tensor] = []
+        if not self.mean_weight:
+            yield found
+            return
+        mean = cast(nn.Module, cast(MultiViewMotionUNet, self.unet).expected_motion)
+        handle = mean.register_forward_hook(lambda _, __, output: found.append(output[0]))
+        try:
+            yield found
+        finally:
+            handle.remove()

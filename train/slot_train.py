@@ -185,13 +185,16 @@ class SlotTraining:
         shown = clips.take(size, stage)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             drawn = noised(shown, self.model.autoencoder, self.objective.alphas_cumprod, self.config, place)
-            loss = self.objective(drawn)["diff"] / size
+            terms = self.objective(drawn)
+            loss = (terms["diff"] + self.config.mean_weight * terms.get("mean", 0.0)) / size
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.objective.trained.values(), o.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.ema.update(self.objective, self.at.step)
-        return torch.stack([loss.detach().float(), still_loss(drawn.z, self.config.balance), norm.float()])
+        return torch.stack(
+            [terms["diff"].detach().float() / size, still_loss(drawn.z, self.config.balance), norm.float()]
+        )
 
     def _room(self) -> bool:
         if self.device.type != "cuda":

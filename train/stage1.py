@@ -108,7 +108,7 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
 
     means, times = Means(accelerator.device), len(objective.alphas_cumprod)
     weights = {"diff": config.tracking.lambda_diff, "corr": config.tracking.lambda_corr}
-    weights["pos"] = config.tracking.lambda_pos
+    weights |= {"pos": config.tracking.lambda_pos, "mean": config.mean_weight}
     save_now, sheet_now, began = Every(config.save_minutes), Every(config.sheet_minutes), time.time()
     loader = batches(data, micro_batches(start, config, order, rank, world), config.data.workers)
     objective.train()
@@ -122,7 +122,8 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
         micro = [draw(next(loader), stage, config, step, at, times) for at in places]
         counts = accelerator.reduce(term_counts(micro, config).to(accelerator.device), "sum")
         corr_count, pos_count = cast(Tensor, counts).tolist()
-        totals = {"diff": stage.batch * world * o.accumulate, "corr": max(corr_count, 1), "pos": max(pos_count, 1)}
+        size = stage.batch * world * o.accumulate
+        totals = {"diff": size, "mean": size, "corr": max(corr_count, 1), "pos": max(pos_count, 1)}
 
         for group in optimiser.param_groups:
             group["lr"] = o.lr_at(step)
@@ -152,7 +153,7 @@ def train(config: StageOneTrainConfig, out: Path | None, resume: str, max_minute
             means.add(**terms, loss=loss, copy=copy)
         ema.update(objective, step)
         step += 1
-        means.step(loss=True, copy=True, diff=True, corr=corr_count > 0, pos=pos_count > 0)
+        means.step(loss=True, copy=True, diff=True, mean=config.mean_weight > 0, corr=corr_count > 0, pos=pos_count > 0)
         log.count(totals["diff"])
         if logs:
             pulls = norms.take(accelerator) if norms is not None else {}

@@ -1,7 +1,7 @@
 """One pass gives the three losses, and their sum over any split of a batch is the same."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from stage1_program import SMOKE
 
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.features import FeatureTap
+from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.errors import InputError
 from t4d.tracking.losses import correspondence_loss, position_loss
 from train.config import Curriculum, StageOneTrainConfig, load_config
@@ -111,6 +112,37 @@ def test_every_trained_parameter_gets_a_gradient(parts):
     missing = [name for name, p in objective.trained.items() if p.grad is None]
     objective.zero_grad()
     assert not missing
+
+
+def test_the_motion_means_own_error(parts, config):
+    """Its clip against the clean latents, frame 0 left out, weighted and summed over clips as L_diff is."""
+    _, batch = parts
+    with pytest.raises(InputError, match="no motion mean; set model"):
+        Objective(build(config), config.model_copy(update={"mean_weight": 0.7}))
+    changed = load_config(StageOneTrainConfig, SMOKE, ["optim.batch=2", "mean_weight=0.7", "balance=0.2"])
+    sized = {**changed.model, "motion_mean": {"width": 16, "layers": 1, "heads": 2, "frames": 4}}
+    objective = Objective(build(changed.model_copy(update={"model": sized})), changed)
+    unet = cast(MultiViewMotionUNet, objective.unet)
+    network = unet.expected_motion
+    assert network is not None
+    torch.nn.init.normal_(network.head.weight, 0, 0.05)
+
+    found = objective(batch)
+    text, pooled = objective.text_encoder.encode(batch.captions)  # type: ignore[operator]
+    clip, _ = unet.mean_clip(text, batch.cameras, batch.appearance, pooled, 3)
+    assert clip is not None
+    expected = 0.0
+    for i in range(2):
+        error = (clip[i, :, 1:] - batch.z[i, :, 1:]).square().mean()
+        expected += float((error / (1 + batch.z[i, :, 1:].square().mean() / 0.2)).detach())
+    assert float(found["mean"].detach()) == pytest.approx(expected, rel=1e-4)
+    assert not network._forward_hooks  # none is left
+
+    found["mean"].backward()
+    moved = {n.split(".")[0] for n, p in unet.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"expected_motion"}
+    plain = Objective(build(changed.model_copy(update={"model": sized})), config)
+    assert "mean" not in plain(batch)
 
 
 def test_norms_of_terms_are_those_of_their_gradients(parts):

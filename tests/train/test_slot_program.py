@@ -26,6 +26,7 @@ from train.slot_train import SlotTraining
 TINY = [
     *("model.block_out_channels=[16,32]", "model.layers_per_block=1", "model.norm_num_groups=8"),
     *("model.num_attention_heads=2", "model.motion_num_attention_heads=2", "model.kv_pool=[2,1]"),
+    "model.motion_mean={width: 16, layers: 1, heads: 2, frames: 3}",
     *("text.width=32", "text.pooled=32", "image.width=16", "data.views=2", "data.frames=3"),
     *("slot.workers=0", "slot.chunk=1", "slot.batch=1", "slot.most=4", "slot.trial_steps=1", "slot.warm_steps=1"),
     *("slot.held_out=2", "slot.sampled=1", "slot.sample_steps=2", "slot.log_seconds=0.001", "slot.sheet_seconds=2"),

@@ -62,6 +62,18 @@ def test_without_tracking_losses_no_tracks_are_looked_at(tmp_path):
     assert found[0]["loss"] == found[0]["diff"] and not {"corr", "pos", "grad_corr"} & found[0].keys()
 
 
+def test_a_motion_mean_learns_beside_the_denoiser(tmp_path):
+    own = ["model.motion_mean={width: 16, layers: 1, heads: 2, frames: 3}", "mean_weight=0.5", "optim.lr=0.01"]
+    off = ["tracking.lambda_corr=0", "tracking.lambda_pos=0", "optim.steps=2", "sheet_clips=0"]
+    program.train(load_config(StageOneTrainConfig, SMOKE, [*own, *off]), tmp_path, "latest", math.inf)
+    found = rows(tmp_path)
+    for row in found:
+        assert row["loss"] == pytest.approx(row["diff"] + 0.5 * row["mean"], rel=1e-5)
+        assert row["grad_mean"] > 0 and row["grad_mean_tap"] == 0  # of its own parameters only
+    assert found[0]["mean"] == pytest.approx(found[0]["copy"], rel=1e-4)  # it starts as "nothing moves"
+    assert found[1]["mean"] != pytest.approx(found[1]["copy"], rel=1e-6)
+
+
 def test_epochs_and_a_network_that_recomputes(tmp_path):
     one = ("optim.steps=null", "optim.epochs=2", "data.clips=3", "optim.batch=2", "sheet_clips=0")
     plain = train(tmp_path / "plain", *one)
