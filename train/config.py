@@ -166,6 +166,9 @@ class MotionMeanConfig(RunConfig):
         default_factory=dict,
         description="width, layers, heads, frames of MotionMean; not looked at where weights have one.",
     )
+    motion_mean: Path | None = Field(
+        default=None, description="Trained motion mean to go on from, where weights have none; none: a new one."
+    )
     pool: Path = Field(description="Folder of the clips to learn from; those that it lacks are rendered.")
     pool_clips: int = Field(default=20_000, ge=1, description="How many, over all processes.")
     pool_shard: int = Field(default=500, ge=1, le=10_000, description="Clips a file; a process holds whole files.")
@@ -213,6 +216,9 @@ class StageOneTrainConfig(RunConfig):
     text_encoder: Path | None = Field(
         default=None,
         description="Taught text encoder (train/text_encoder.py) that takes the place of the start's; mini only.",
+    )
+    motion_mean: Path | None = Field(
+        default=None, description="Trained motion mean (train/motion_mean.py) that the start's network gets; mini only."
     )
     model: dict[str, Any] = Field(default_factory=dict, description="Arguments of MultiViewMotionUNet.")
     text: dict[str, Any] = Field(default_factory=dict, description="Arguments of MiniTextEncoder.")

@@ -5,8 +5,9 @@
 The loss is Stage One's L_diff of the motion mean alone, which no noise enters: the weighted squared error of its
 latents. Clips come from a pool that is rendered first (`pool`, about .05 CPU-s a clip) and gone through again and
 again, in other colours and turned. Where there are rigs, held-out clips of the near and far splits are judged at every
-checkpoint: squared error over that of standing still. FOLDER/model is the model with its averaged motion mean; Stage
-One goes on from it (`weights: FOLDER/model`). Calling it again with the same folder continues an unfinished run.
+checkpoint: squared error over that of standing still. FOLDER/model is the model with its averaged motion mean,
+FOLDER/motion_mean that alone; Stage One goes on from either (`weights` or `motion_mean`). Calling it again with the
+same folder continues an unfinished run.
 """
 
 import json
@@ -32,6 +33,7 @@ from t4d.diffusion.interfaces import ClipAutoencoder, TextEncoder
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.motion_mean import MotionMean
 from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.diffusion.weights import load_module, save_module
 from t4d.errors import InputError
 from train.checkpoint import Checkpoints, replace_folder
 from train.config import MotionMeanConfig, arguments, load_config
@@ -99,8 +101,9 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
     rank, world = accelerator.process_index, accelerator.num_processes
     set_seed(config.seed)
     model = VideoModel.load(config.weights)
-    if cast(MultiViewMotionUNet, model.unet).expected_motion is None:
-        give_motion_mean(model, config.model)
+    if config.motion_mean is not None or cast(MultiViewMotionUNet, model.unet).expected_motion is None:
+        start = None if config.motion_mean is None else load_module(MotionMean, config.motion_mean)
+        give_motion_mean(model, config.model if start is None else start)
     model.label = config.label
     for part in model.parts.values():
         part.requires_grad_(False)
@@ -133,6 +136,8 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
                 model.meta.update(motion_mean_steps=step)
                 model.save(out / "model.part")
                 replace_folder(out / "model.part", out / "model")
+                save_module(objective.mean, out / "motion_mean.part")
+                replace_folder(out / "motion_mean.part", out / "motion_mean")
         accelerator.wait_for_everyone()
 
     means, save_now, began = Means(accelerator.device), Every(config.save_minutes), time.time()

@@ -10,12 +10,16 @@ from torch import nn
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
 from t4d.diffusion.image.mini import MiniImageEncoder
 from t4d.diffusion.model import VideoModel
+from t4d.diffusion.motion_mean import MotionMean
 from t4d.diffusion.schedule import PAPER_SCHEDULE
 from t4d.diffusion.text.mini import MiniTextEncoder
 from t4d.diffusion.unet import MultiViewMotionUNet
-from t4d.diffusion.weights import load_module
+from t4d.diffusion.weights import load_module, load_strictly
 from t4d.errors import InputError
 from train.config import StageOneTrainConfig
+
+#: Of a motion mean, that are its own; the others are those of its network.
+SIZES = ("width", "layers", "heads", "frames")
 
 
 def build(config: StageOneTrainConfig) -> VideoModel:
@@ -37,6 +41,8 @@ def build(config: StageOneTrainConfig) -> VideoModel:
         model.meta["guidance"] = config.guidance
         if config.text_encoder is not None:
             model.text_encoder = _taught(config.text_encoder)
+        if config.motion_mean is not None:
+            give_motion_mean(model, load_module(MotionMean, config.motion_mean))
         return model
     if config.autoencoder is None:
         raise InputError("Neither weights nor autoencoder is set; train one with train/autoencoder.py and name it.")
@@ -64,15 +70,15 @@ def _new(config: StageOneTrainConfig, autoencoder: ReferenceAutoencoder, schedul
     return VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
 
 
-def give_motion_mean(model: VideoModel, sizes: Mapping[str, int]) -> None:
-    """Puts a new motion mean into a model whose network has none.
+def give_motion_mean(model: VideoModel, mean: Mapping[str, int] | MotionMean) -> None:
+    """Puts a motion mean into a model whose network has none.
 
     What the network knows stays, but its last layer starts again from zero: until it is trained on, the model says the
     motion mean whatever the noise.
 
     Args:
         model: Changed in place.
-        sizes: ``motion_mean`` of `MultiViewMotionUNet`.
+        mean: ``motion_mean`` of `MultiViewMotionUNet` for a new one, or a trained one.
 
     Raises:
         InputError: The network has one, does not predict clean latents, or the sizes do not go together.
@@ -83,10 +89,13 @@ def give_motion_mean(model: VideoModel, sizes: Mapping[str, int]) -> None:
         raise InputError("The network already has a motion mean; train it further without naming sizes for a new one.")
     if model.prediction_type != "sample":
         raise InputError(f"The network predicts {model.prediction_type}; a motion mean is added to clean latents only.")
+    sizes = {name: mean.config[name] for name in SIZES} if isinstance(mean, MotionMean) else dict(mean)
     try:
-        new = MultiViewMotionUNet(**{**config, "motion_mean": dict(sizes), "zero_init_output": True})
+        new = MultiViewMotionUNet(**{**config, "motion_mean": sizes, "zero_init_output": True})
     except TypeError as error:
-        raise InputError(f"No motion mean can be made of {dict(sizes)}: {error}") from error
+        raise InputError(f"No motion mean can be made of {sizes}: {error}") from error
+    if isinstance(mean, MotionMean):
+        load_strictly(cast(MotionMean, new.expected_motion), mean.state_dict(), "the motion mean")
     known = {name: value for name, value in old.state_dict().items() if not name.startswith("conv_out.")}
     weight = known.pop("conv_in.weight")
     with torch.no_grad():

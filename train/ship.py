@@ -27,7 +27,8 @@ from t4d.errors import InputError
 from t4d.paths import ASSETS
 from train.checkpoint import replace_folder
 
-PLACES = ("out", "weights", "autoencoder", "text_encoder", "latents", "fork", "pool")  # of a configuration; and data's:
+# of a configuration; and data's:
+PLACES = ("out", "weights", "autoencoder", "text_encoder", "motion_mean", "latents", "fork", "pool")
 DATA_PLACES = ("rigs", "cache", "shards")
 LATENTS = ("working_side", "latent_scale")  # of an autoencoder's configuration: what decides what a latent means
 CARD = "MODEL_CARD.md"

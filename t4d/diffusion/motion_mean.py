@@ -10,6 +10,8 @@ trained (AnimateDiff); mini has to learn motion in CPU hours. Measured in `eval/
 
 import torch
 import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from t4d.diffusion.attention import attend
@@ -40,7 +42,7 @@ class _Block(nn.Module):
         return x + self.narrow(F.relu(self.widen(self.norm_forward(x))).square())
 
 
-class MotionMean(nn.Module):
+class MotionMean(ModelMixin, ConfigMixin):
     """Mean of the clean latents of a clip, given frame 0 of all views, the sentence and the cameras.
 
     Views and picture size are free in every call; frames up to `frames`, because a shorter clip is the beginning of a
@@ -61,6 +63,7 @@ class MotionMean(nn.Module):
         InputError: Sizes that do not go together.
     """
 
+    @register_to_config
     def __init__(
         self,
         latent_channels: int,

@@ -8,6 +8,7 @@ from torch import nn
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.motion_mean import MotionMean
 from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.diffusion.weights import load_module, save_module
 from t4d.errors import InputError
 from train.networks import give_motion_mean
 
@@ -166,6 +167,21 @@ def test_saved_and_loaded(pair, tmp_path):
     with torch.no_grad():
         assert torch.allclose(again(**inputs), new(**inputs), atol=2e-3)  # stored as float16
     assert dict(again.config["motion_mean"]) == SIZES
+
+
+def test_a_trained_one_alone_goes_into_another_network(pair, tmp_path):
+    _, new = pair
+    save_module(new.expected_motion, tmp_path)
+    alone = load_module(MotionMean, tmp_path)
+    model = given(small_unet(cond_concat_channels=32))
+    give_motion_mean(model, alone)
+    inputs = {n: x for n, x in asked().items() if n in ("text", "cameras", "cond_concat", "pooled_text")}
+    with torch.no_grad():
+        wanted, found = (unet.mean_clip(**inputs, frames=FRAMES)[0] for unet in (new, model.unet))
+        assert found.abs().max() > 0 and torch.allclose(found, wanted, atol=2e-3)  # stored as float16
+    other = given(small_unet(cond_concat_channels=48))
+    with pytest.raises(InputError, match=r"stem\.0\.weight"):
+        give_motion_mean(other, alone)
 
 
 def test_models_that_cannot_get_one(pair):

@@ -14,7 +14,9 @@ from torch import nn
 
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
+from t4d.diffusion.motion_mean import MotionMean
 from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.diffusion.weights import load_module
 from t4d.errors import InputError
 from t4d.paths import REPO
 from train.config import MotionMeanConfig, OptimConfig
@@ -70,6 +72,16 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
     assert own and any(new[n].any() for n in own if "head" in n)
     kept = [n for n in old if not n.startswith(("conv_in.weight", "conv_out.", "expected_"))]
     assert all(torch.equal(new[n], old[n]) for n in kept) and model.meta["motion_mean_steps"] == 3
+
+    # and the motion mean alone, from which a run with another length can go on
+    alone = load_module(MotionMean, tmp_path / "whole" / "motion_mean").state_dict()
+    assert all(torch.equal(alone[n], new[f"expected_motion.{n}"]) for n in alone) and len(alone) == len(own)
+    on = train(tmp_path / "on", pool, weights, f"motion_mean={tmp_path / 'whole' / 'motion_mean'}", "optim.steps=1")
+    first = [row["copy"] == whole_run[0]["copy"] and row["diff"] != whole_run[0]["diff"] for row in on]
+    assert first == [True]  # the same clips, a network that knows something
+    refused = [f"weights={tmp_path / 'whole' / 'model'}", f"motion_mean={tmp_path / 'whole' / 'motion_mean'}"]
+    with pytest.raises(AssertionError, match="already has a motion mean"):
+        train(tmp_path / "refused", pool, *refused)
 
 
 @pytest.fixture(scope="module")
