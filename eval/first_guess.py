@@ -1,12 +1,13 @@
 """Has a model learned how objects move, or how those move that it was trained on? Training rigs beside unseen ones.
 
-    python -m eval.first_guess --rigs RIGS [--weights mini] [--clips 24] [--seed 7]
+    python -m eval.first_guess --rigs RIGS [--weights mini] [--motion-mean FOLDER] [--clips 24] [--seed 7]
 
 L_diff (Eq. 3) over that of predicting no motion ("still"), on clips as training draws them but without mirroring and
 changes of tempo: at the first sampled time from noise alone, and where some or most of the clip shows through the
 noise. One table row for every split (training rigs; near: other meshes of trained joint sets; far: other joint sets)
 and start (the rest pose, or the middle of a motion). Below 1 the network knows something; a row of unseen rigs far
-above its training row is what was learned by heart. Intervals resample objects.
+above its training row is what was learned by heart. Intervals resample objects. With --motion-mean the weights get
+that motion mean, and what is measured is the mean alone, which no noise enters: the same at every time.
 """
 
 import argparse
@@ -20,9 +21,12 @@ from eval.mini_gates import interval
 from eval.stage1_probe import latent_maps, look
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
+from t4d.diffusion.motion_mean import MotionMean
+from t4d.diffusion.weights import load_module
 from t4d.errors import InputError
 from t4d.paths import REPO
 from train.config import StageOneTrainConfig, load_config
+from train.networks import give_motion_mean
 
 SPLITS = ("train", "near", "far")
 TIMES = (999, 700, 400)
@@ -61,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rigs", type=Path, required=True)
     parser.add_argument("--weights", default="mini")
+    parser.add_argument("--motion-mean", type=Path, help="folder of train/motion_mean.py, for weights without one")
     parser.add_argument("--clips", type=int, default=24, help="of each row")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
@@ -69,6 +74,8 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         model = VideoModel.load(args.weights)
+        if args.motion_mean is not None:
+            give_motion_mean(model, load_module(MotionMean, args.motion_mean))
         print("| rigs | start | objects, clips | still | " + " | ".join(f"loss / still, t = {t}" for t in TIMES) + " |")
         print("|" + " --- |" * (4 + len(TIMES)))
         for split in SPLITS:

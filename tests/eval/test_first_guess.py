@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from eval.memorised import angles
 from eval.stage1_runs import train
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
+from t4d.diffusion.motion_mean import MotionMean
+from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.diffusion.weights import save_module
 from t4d.geometry.camera import network_camera, orbit_camera
 from t4d.paths import REPO
 
@@ -45,6 +49,27 @@ def test_table_of_first_guesses(tmp_path: Path, monkeypatch, capsys):
     for row in rows:
         ratios = [float(cell.split()[0]) for cell in row[4:]]
         assert ratios[0] > ratios[1] > ratios[2] > 0
+
+
+@pytest.mark.slow
+def test_the_motion_mean_is_measured_alone(tmp_path: Path, monkeypatch, capsys):
+    config = cast(MultiViewMotionUNet, VideoModel.load("mini").unet).config
+    names = ("out_channels", "cond_concat_channels", "cross_attention_dim", "text_pooled_dim", "camera_embedding_dim")
+    mean = MotionMean(*(config[name] for name in names), width=16, layers=1, heads=2, frames=16)
+    torch.nn.init.constant_(mean.head.bias, 0.5)
+    save_module(mean, tmp_path / "mean")
+    monkeypatch.setattr(first_guess, "SPLITS", ("far",))
+    options = ["--rigs", str(make_rigs(tmp_path / "rigs")), "--clips", "1", "--motion-mean", str(tmp_path / "mean")]
+    monkeypatch.setattr(sys, "argv", ["first_guess", *options])
+    first_guess.main()
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    for row in rows:
+        found, *later = [float(cell.split()[0]) for cell in row[4:]]
+        assert found != pytest.approx(1, abs=0.01) and later == [found] * 2
+    monkeypatch.setattr(sys, "argv", ["first_guess", *options[:-1], str(tmp_path / "rigs")])
+    with pytest.raises(SystemExit):
+        first_guess.main()
+    assert "No MotionMean found" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0, 15), (90, 0), (200, 28.5), (-45, 60)])
