@@ -1,15 +1,19 @@
 """The motion mean: its own laws, and what the network and a model make of it."""
 
+from typing import cast
+
 import pytest
 import torch
 from diffusion_dummies import small_unet, unet_inputs
 from torch import nn
 
+from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.motion_mean import MotionMean
 from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.diffusion.weights import load_module, save_module
 from t4d.errors import InputError
+from t4d.paths import ASSETS
 from train.networks import give_motion_mean
 
 B, V, H, W, FRAMES = 2, 3, 3, 5, 6
@@ -182,6 +186,26 @@ def test_a_trained_one_alone_goes_into_another_network(pair, tmp_path):
     other = given(small_unet(cond_concat_channels=48))
     with pytest.raises(InputError, match=r"stem\.0\.weight"):
         give_motion_mean(other, alone)
+
+
+def test_the_one_in_training_goes_into_mini_and_knows_words():
+    model = VideoModel.load("mini")
+    give_motion_mean(model, load_module(MotionMean, ASSETS / "weights" / "mini-motion-mean"))
+    data = ClipDataset(None, procedural_fraction=1.0, views=4, frames=2, grid=0, mirror=0.0)
+    energies = []
+    with torch.no_grad():
+        text, pooled = model.text_encoder.encode(["an animal is jumping", "an animal is standing still"])
+        for i in range(4):
+            item = data[i]
+            seen = cast(torch.Tensor, model.autoencoder.condition(item["rgba"][None, :, 0].float())).expand(
+                2, *[-1] * 4
+            )
+            cameras = item["cameras"][None].expand(2, -1, -1)
+            found, _ = cast(MultiViewMotionUNet, model.unet).mean_clip(text, cameras, seen, pooled, 16)
+            assert found is not None and found.shape[:3] == (2, 4, 16) and torch.isfinite(found).all()
+            energies.append(found.square().flatten(1).mean(1))
+    jumping, still = torch.stack(energies).mean(0).tolist()
+    assert jumping > 2 * still
 
 
 def test_models_that_cannot_get_one(pair):
