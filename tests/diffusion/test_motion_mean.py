@@ -181,7 +181,9 @@ def test_a_trained_one_alone_goes_into_another_network(pair, tmp_path):
     give_motion_mean(model, alone)
     inputs = {n: x for n, x in asked().items() if n in ("text", "cameras", "cond_concat", "pooled_text")}
     with torch.no_grad():
-        wanted, found = (unet.mean_clip(**inputs, frames=FRAMES)[0] for unet in (new, model.unet))
+        networks = new, cast(MultiViewMotionUNet, model.unet)
+        wanted, found = (unet.mean_clip(**inputs, frames=FRAMES)[0] for unet in networks)
+        assert wanted is not None and found is not None
         assert found.abs().max() > 0 and torch.allclose(found, wanted, atol=2e-3)  # stored as float16
     other = given(small_unet(cond_concat_channels=48))
     with pytest.raises(InputError, match=r"stem\.0\.weight"):
