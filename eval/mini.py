@@ -75,12 +75,12 @@ def studio_of(arguments: argparse.Namespace, model: VideoModel) -> Studio:
     """What samples and judges, as the command line says."""
     world = World(arguments.rigs, arguments.real3d, Store(arguments.work / "real"))
     sampling = Sampling(
-        arguments.steps,
-        arguments.guidance,
-        arguments.shared_noise,
-        arguments.scheduler,
-        arguments.free_init,
-        arguments.truncation,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        shared_noise=arguments.shared_noise,
+        scheduler=arguments.scheduler,
+        free_init=arguments.free_init,
+        truncation=arguments.truncation,
     )
     return Studio(world, model, sampling, Store(arguments.work / (model.sha256[:12] or "unsaved")))
 

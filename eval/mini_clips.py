@@ -70,9 +70,7 @@ class Studio:
             "shared_noise": float(model.meta.get("shared_noise", 0.0))
             if sampling.shared_noise is None
             else sampling.shared_noise,
-            "truncation": float(model.meta.get("truncation", 1.0))
-            if sampling.truncation is None
-            else sampling.truncation,
+            "truncation": model.truncation if sampling.truncation is None else sampling.truncation,
         }
         self.settings: dict[str, Any] = effective
         self._code = source_digest(("diffusion", "diffusion/autoencoders", "diffusion/text", "diffusion/image"))

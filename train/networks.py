@@ -94,17 +94,15 @@ def give_motion_mean(model: VideoModel, mean: Mapping[str, int] | MotionMean) ->
         new = MultiViewMotionUNet(**{**config, "motion_mean": sizes, "zero_init_output": True})
     except TypeError as error:
         raise InputError(f"No motion mean can be made of {sizes}: {error}") from error
+    state = {name: value for name, value in old.state_dict().items() if not name.startswith("conv_out.")}
+    fresh = new.state_dict()
+    state |= {name: value for name, value in fresh.items() if name.startswith(("expected_", "conv_out."))}
     if isinstance(mean, MotionMean):
-        load_strictly(cast(MotionMean, new.expected_motion), mean.state_dict(), "the motion mean")
-    known = {name: value for name, value in old.state_dict().items() if not name.startswith("conv_out.")}
-    weight = known.pop("conv_in.weight")
-    with torch.no_grad():
-        new.conv_in.weight.zero_()
-        new.conv_in.weight[:, : weight.shape[1]] = weight
-    lacking, left = new.load_state_dict(known, strict=False)
-    own = ("expected_", "conv_out.", "conv_in.weight")
-    if left or any(not name.startswith(own) for name in lacking):
-        raise InputError(f"The network's parameters do not fit its configuration: {[*lacking, *left][:3]}.")
+        state |= {f"expected_motion.{name}": value for name, value in mean.state_dict().items()}
+    weight = state["conv_in.weight"]
+    state["conv_in.weight"] = torch.zeros_like(fresh["conv_in.weight"])
+    state["conv_in.weight"][:, : weight.shape[1]] = weight
+    load_strictly(new, state, "the network with a motion mean")
     model.unet = new
 
 

@@ -131,6 +131,11 @@ class VideoModel:
         return float(self.meta.get("guidance", 1.0))
 
     @property
+    def truncation(self) -> float:
+        """Default psi of sampling, see `t4d.diffusion.sampler.sample_clip`."""
+        return float(self.meta.get("truncation", 1.0))
+
+    @property
     def has_alpha(self) -> bool:
         """Whether decoded coverage is real (an RGBA autoencoder) or constant."""
         return bool(getattr(self.autoencoder, "has_alpha", True))

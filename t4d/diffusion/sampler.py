@@ -119,7 +119,7 @@ def sample_clip(
         InputError: If the inputs do not fit each other or the model.
         Cancelled: If ``cancel`` said so.
     """
-    psi = float(model.meta.get("truncation", 1.0)) if truncation is None else truncation
+    psi = model.truncation if truncation is None else truncation
     _check(model, reference_rgba, cameras, frames, steps, first_frame, psi)
     device, alphas = model.device, model.alphas_cumprod
     condition, unconditional = prepare_condition(model, reference_rgba, cameras, prompt)

@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 import torch
+from mini_models import plain_mini
 from mini_world import make_rigs
 
 from eval import first_guess, memorised
@@ -21,7 +22,7 @@ from t4d.paths import REPO
 
 
 def test_a_network_that_predicts_no_motion_scores_one(tmp_path: Path):
-    model = VideoModel.load("mini")
+    model = plain_mini()
     with torch.no_grad():
         for parameter in model.unet.conv_out.parameters():
             parameter.zero_()
@@ -59,7 +60,9 @@ def test_the_motion_mean_is_measured_alone(tmp_path: Path, monkeypatch, capsys):
     torch.nn.init.constant_(mean.head.bias, 0.5)
     save_module(mean, tmp_path / "mean")
     monkeypatch.setattr(first_guess, "SPLITS", ("far",))
-    options = ["--rigs", str(make_rigs(tmp_path / "rigs")), "--clips", "1", "--motion-mean", str(tmp_path / "mean")]
+    plain_mini().save(tmp_path / "plain")
+    options = ["--weights", str(tmp_path / "plain"), "--rigs", str(make_rigs(tmp_path / "rigs")), "--clips", "1"]
+    options += ["--motion-mean", str(tmp_path / "mean")]
     monkeypatch.setattr(sys, "argv", ["first_guess", *options])
     first_guess.main()
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]

@@ -100,7 +100,9 @@ def test_plays_by_itself_pauses_scrubs_and_orbits_from_a_file(player, chromium):
     page.wait_for_selector("canvas")
     bar = page.locator(".mantine-Slider-root")
     bar.wait_for()
-    page.add_style_tag(content=".mantine-Notifications-root { display: none !important }")  # viser's note takes the drag
+    page.add_style_tag(
+        content=".mantine-Notifications-root { display: none !important }"
+    )  # viser's note takes the drag
     assert page.title() == 'a "fox" <img src=x onerror=alert(1)> & co'
     assert len(pictures(watched, 5, 300)) > 2  # it moves without a click
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import torch
+from mini_models import plain_mini
 from safetensors.torch import load_file
 from torch import nn
 
@@ -29,15 +30,6 @@ from train.runs import generator
 
 SIZES = {"width": 16, "layers": 1, "heads": 2, "frames": 5}
 V, T = 4, 5
-
-
-def plain_mini() -> VideoModel:
-    """The shipped networks around a denoiser without a motion mean; its weights are new ones."""
-    torch.manual_seed(0)
-    found = VideoModel.load("mini")
-    config = {k: v for k, v in cast(MultiViewMotionUNet, found.unet).config.items() if not k.startswith("_")}
-    found.unet = MultiViewMotionUNet(**{**config, "motion_mean": None})
-    return found
 
 
 def train(out: Path, pool: Path, *more: str) -> list[dict]:

@@ -16,10 +16,11 @@ import yaml
 from t4d.diffusion.model import VideoModel
 from t4d.errors import InputError
 from t4d.paths import REPO
-from train.config import load_config
+from train.config import Curriculum, load_config
 from train.ship import ship
 from train.slot_back import send
 from train.slot_call import call
+from train.slot_clips import SlotClips
 from train.slot_config import SlotConfig
 from train.slot_train import SlotTraining
 
@@ -75,6 +76,23 @@ def test_two_calls_are_one_training(tmp_path: Path):
     model = VideoModel.load(tmp_path / "model")
     assert model.meta["steps"] == calls[1]["trained"]["step"] and model.label == "mini v3"
     assert model.scheduler_config["rescale_betas_zero_snr"] is True
+
+
+def test_the_motion_mean_learns_from_its_own_error_too(tmp_path: Path):
+    config = load_config(SlotConfig, REPO / "train" / "configs" / "slot.yaml", [*TINY, "mean_weight=0.25"])
+    training = SlotTraining(config, tmp_path, torch.device("cpu"), 60.0)
+    name, trained = next((n, p) for n, p in training.objective.trained.items() if "expected_motion.head.bias" in n)
+    assert trained.requires_grad, name
+    before = training.objective.forward
+
+    def forward(drawn):
+        return before(drawn) | {"diff": 0 * trained.sum(), "mean": 8 * trained.sum()}
+
+    training.objective.forward = forward
+    *_, norm = training._step(
+        SlotClips(config, torch.device("cpu"), 1, 0), 1, Curriculum(until=1, views=1, frames=3, batch=1)
+    )
+    assert float(norm) == pytest.approx(0.25 * 8 * len(trained) ** 0.5, rel=1e-4)
 
 
 def test_what_comes_back_can_be_shipped_and_bad_weights_do_not_replace_it(tmp_path: Path):
