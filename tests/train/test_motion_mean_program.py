@@ -20,10 +20,11 @@ from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.diffusion.weights import load_module
 from t4d.errors import InputError
 from t4d.paths import REPO
-from train.config import MotionMeanConfig, OptimConfig
+from train.config import MotionMeanConfig, OptimConfig, StageOneTrainConfig, load_config
 from train.mean_batch import drawn, recolored, whole
 from train.motion_mean import Objective, judge
 from train.networks import give_motion_mean
+from train.objective import Objective as StageOneObjective
 from train.optimisers import Optimisers
 from train.pool import LatentPool
 from train.runs import generator
@@ -88,6 +89,18 @@ def clips(model, tmp_path_factory) -> LatentPool:
     source = ClipDataset(None, procedural_fraction=1.0, views=V, frames=T, grid=0, mirror=0.0)
     folder = tmp_path_factory.mktemp("pool")
     return LatentPool(folder, source, {"seed": 0}, cast(nn.Module, model.autoencoder), [0, 1], 3)
+
+
+def test_the_residual_recipe_trains_everything_but_the_mean_and_the_words(model):
+    recipe = load_config(StageOneTrainConfig, REPO / "train" / "configs" / "mini_residual.yaml", [])
+    found = cast(MotionMean, cast(MultiViewMotionUNet, model.unet).expected_motion)
+    objective = StageOneObjective(model, recipe)
+    frozen = {name for name, _ in objective.named_parameters()} - objective.trained.keys()
+    mean = {f"unet.expected_motion.{name}" for name, _ in found.named_parameters()}
+    words = {name for name in frozen if name.startswith("text_encoder.")}
+    assert mean and words and frozen == mean | words
+    for parameter in objective.parameters():
+        parameter.requires_grad_(True)
 
 
 def settings(**changes) -> MotionMeanConfig:
