@@ -39,7 +39,7 @@ from train.checkpoint import Checkpoints, replace_folder
 from train.config import MotionMeanConfig, arguments, load_config
 from train.mean_batch import MeanBatch, drawn, whole
 from train.measure import Means
-from train.networks import give_motion_mean
+from train.networks import SIZES, give_motion_mean
 from train.objective import clip_weights
 from train.optimisers import Optimisers
 from train.pool import LatentPool
@@ -101,9 +101,15 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
     rank, world = accelerator.process_index, accelerator.num_processes
     set_seed(config.seed)
     model = VideoModel.load(config.weights)
-    if config.motion_mean is not None or cast(MultiViewMotionUNet, model.unet).expected_motion is None:
+    known = cast(MotionMean | None, cast(MultiViewMotionUNet, model.unet).expected_motion)
+    if config.motion_mean is not None or known is None:
         start = None if config.motion_mean is None else load_module(MotionMean, config.motion_mean)
         give_motion_mean(model, config.model if start is None else start)
+    elif (sizes := {name: known.config[name] for name in SIZES}) != {**sizes, **config.model}:
+        raise InputError(
+            f"The motion mean of {config.weights} has {sizes} and model is {config.model}; set model to these to train "
+            "it further, or name weights without one."
+        )
     model.label = config.label
     for part in model.parts.values():
         part.requires_grad_(False)

@@ -75,6 +75,8 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
     refused = [f"weights={tmp_path / 'whole' / 'model'}", f"motion_mean={tmp_path / 'whole' / 'motion_mean'}"]
     with pytest.raises(AssertionError, match="already has a motion mean"):
         train(tmp_path / "refused", pool, *refused)
+    with pytest.raises(AssertionError, match=r"'layers': 1.* set model to these"):
+        train(tmp_path / "refused", pool, refused[0], "model.layers=2")
 
 
 @pytest.fixture(scope="module")
