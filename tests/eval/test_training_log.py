@@ -34,7 +34,11 @@ def test_the_shipped_logs_are_read_and_a_folder_without_any_is_refused(tmp_path,
     monkeypatch.setattr(sys, "argv", ["training_log"])
     training_log.main()
     out = capsys.readouterr().out
-    assert 0 < out.index("| v1_stage1_4 | 1900 |") < out.index("| stage1_0 | ") and out.rstrip().endswith("hours")
+    places = [
+        out.index(f"| {row} |")
+        for row in ("v1_stage1_4 | 1900", "v2_stage1_0 | 2900", "motion_mean_1 | 2200", "stage1_2 | 520")
+    ]
+    assert 0 < places[0] and places == sorted(places) and out.rstrip().endswith("hours")
     monkeypatch.setattr(sys, "argv", ["training_log", str(tmp_path)])
     with pytest.raises(SystemExit):
         training_log.main()
