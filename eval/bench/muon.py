@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from t4d.diffusion.motion_mean import MotionMean
 from train.muon import Muon
 
 RESULT = Path(__file__).parents[1] / "results" / "bench_muon.json"
-KINDS: dict[str, type[torch.optim.Optimizer]] = {"float32": Muon, "bfloat16": torch.optim.Muon}
+KINDS: dict[str, Callable[..., torch.optim.Optimizer]] = {"float32": Muon, "bfloat16": torch.optim.Muon}
 
 
 def matrices() -> list[nn.Parameter]:

@@ -85,8 +85,8 @@ def test_the_motion_mean_learns_from_its_own_error_too(tmp_path: Path):
     assert trained.requires_grad, name
     before = training.objective.forward
 
-    def forward(drawn):
-        return before(drawn) | {"diff": 0 * trained.sum(), "mean": 8 * trained.sum()}
+    def forward(batch):
+        return before(batch) | {"diff": 0 * trained.sum(), "mean": 8 * trained.sum()}
 
     training.objective.forward = forward
     *_, norm = training._step(
