@@ -19,6 +19,9 @@ _ARGUMENTS = [
     *("--disable-component-update", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage"),
 ]
 
+#: CSS that takes viser's notes away, which fade in and out over the canvas and take clicks and drags meant for it.
+NO_NOTES = ".mantine-Notifications-root { display: none !important }"
+
 
 @dataclass
 class WatchedPage:
@@ -35,9 +38,8 @@ class WatchedPage:
     errors: list[str] = field(default_factory=list)
 
     def canvas_picture(self) -> bytes:
-        """PNG of the first canvas as it is on the screen, without viser's notes, which fade in and out over it."""
-        notes = ".mantine-Notifications-root { visibility: hidden !important }"
-        return self.page.locator("canvas").first.screenshot(style=notes)
+        """PNG of the first canvas as it is on the screen, without viser's notes."""
+        return self.page.locator("canvas").first.screenshot(style=NO_NOTES)
 
 
 class Chromium:

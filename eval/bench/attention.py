@@ -7,9 +7,6 @@ what else the machine does meets all alike; ratios are of medians, against the o
 """
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import t4d.diffusion.attention
-from eval.bench.rasterizer import hardware
+from eval.bench.turns import report, take_turns
 from t4d.diffusion.model import VideoModel
 from t4d.geometry.camera import network_camera, rig
 
@@ -60,30 +57,27 @@ def step_of(model: VideoModel, B: int = 2, V: int = 4, T: int = 16) -> Callable[
     return step
 
 
+def with_kernel(step: Callable[[], None], kernel: SDPBackend | None) -> Callable[[], None]:
+    """The step with torch's attention of this kind; None leaves ours."""
+
+    def run() -> None:
+        with ExitStack() as stack:
+            if kernel is not None:
+                stack.enter_context(mock.patch.object(t4d.diffusion.attention, "WRITTEN_OUT", 0))
+                stack.enter_context(sdpa_kernel(kernel))
+            step()
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     step = step_of(VideoModel.load("mini"))
-    seconds: dict[str, list[float]] = {name: [] for name in KINDS}
-    for turn in range(steps + 1):
-        for name, kernel in KINDS.items():
-            with ExitStack() as stack:
-                if kernel is not None:
-                    stack.enter_context(mock.patch.object(t4d.diffusion.attention, "WRITTEN_OUT", 0))
-                    stack.enter_context(sdpa_kernel(kernel))
-                began = time.process_time()
-                step()
-            if turn:
-                seconds[name].append(time.process_time() - began)
-    medians = {name: statistics.median(found) for name, found in seconds.items()}
-    ratios = {name: round(value / medians["written out"], 2) for name, value in medians.items()}
-    for name, ratio in ratios.items():
-        print(f"{name}: {medians[name]:.2f} CPU-s a step, {ratio:.2f} times the written-out one")
-    result = {"hardware": hardware(), "torch": torch.__version__, "steps": steps}
-    result |= {"cpu_seconds": medians, "ratios": ratios}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    ways = {name: with_kernel(step, kernel) for name, kernel in KINDS.items()}
+    report(take_turns(ways, steps), "written out", steps, RESULT)
 
 
 if __name__ == "__main__":

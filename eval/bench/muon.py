@@ -7,16 +7,13 @@ medians, against ours. A CPU with bfloat16 matrix instructions may answer otherw
 """
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from eval.bench.rasterizer import hardware
+from eval.bench.turns import report, take_turns
 from t4d.diffusion.motion_mean import MotionMean
 from train.muon import Muon
 
@@ -39,21 +36,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
-    optimisers = {name: kind(matrices(), lr=1e-3) for name, kind in KINDS.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in KINDS}
-    for turn in range(steps + 1):
-        for name, optimiser in optimisers.items():
-            began = time.process_time()
-            optimiser.step()
-            if turn:
-                seconds[name].append(time.process_time() - began)
-    medians = {name: statistics.median(found) for name, found in seconds.items()}
-    ratios = {name: round(value / medians["float32"], 2) for name, value in medians.items()}
-    for name, ratio in ratios.items():
-        print(f"{name}: {medians[name]:.3f} CPU-s a step, {ratio:.2f} times ours in float32")
-    result = {"hardware": hardware(), "torch": torch.__version__, "steps": steps}
-    result |= {"cpu_seconds": medians, "ratios": ratios}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    ways = {name: kind(matrices(), lr=1e-3).step for name, kind in KINDS.items()}
+    report(take_turns(ways, steps), "float32", steps, RESULT)
 
 
 if __name__ == "__main__":

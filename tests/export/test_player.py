@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from browser_fixture import NO_NOTES
 from PIL import Image
 
 from t4d.errors import InputError
@@ -100,9 +101,7 @@ def test_plays_by_itself_pauses_scrubs_and_orbits_from_a_file(player, chromium):
     page.wait_for_selector("canvas")
     bar = page.locator(".mantine-Slider-root")
     bar.wait_for()
-    page.add_style_tag(
-        content=".mantine-Notifications-root { display: none !important }"
-    )  # viser's note takes the drag
+    page.add_style_tag(content=NO_NOTES)
     assert page.title() == 'a "fox" <img src=x onerror=alert(1)> & co'
     assert len(pictures(watched, 5, 300)) > 2  # it moves without a click
 

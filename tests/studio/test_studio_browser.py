@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser_fixture import Chromium, WatchedPage
+from browser_fixture import NO_NOTES, Chromium, WatchedPage
 
 from studio.service import Studio
 from t4d.paths import ASSETS
@@ -70,10 +70,9 @@ def test_upload_animate_and_watch_it_move(
     frame = page.frame_locator("iframe.t4d-player")
     canvas = frame.locator("canvas").first
     canvas.wait_for(timeout=START_S)
-    hide = ".mantine-Notifications-root { visibility: hidden !important }"
     pictures = set()
     for _ in range(40):
-        pictures.add(canvas.screenshot(style=hide))
+        pictures.add(canvas.screenshot(style=NO_NOTES))
         if len(pictures) > 2:
             break
         page.wait_for_timeout(250)
