@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from eval.run_picture import COLUMNS, VIEWS, picture
 from t4d.config import Config
 from t4d.data.clip import Clip
 from t4d.data.video_file import read_video
@@ -85,6 +87,26 @@ def test_every_file_is_there_and_readable(finished):
     assert set(fit["terms"]) == {"color", "coverage", "arap", "sds"} and fit["terms"]["sds"] > 0
     assert manifest["weights"]["label"] and len(manifest["weights"]["sha256"]) == 64
     assert set(manifest["outputs"]) == {"clip", "orbit", "player", "asset", "plys", "glb", "tracks"}
+
+
+def test_the_picture_of_a_run_shows_its_clip_and_its_asset(finished, tmp_path):
+    request, _, _ = finished
+    found = np.asarray(Image.open(picture(request.out, tmp_path / "run.png", 1.0)).convert("RGB")).astype(int)
+    size, frames = request.config.stage1.size, request.config.stage1.frames
+    step = found.shape[0] // (len(VIEWS) + 1)
+    assert frames < COLUMNS and abs(found.shape[1] / frames - step) < 3 and step > size
+    middle = slice(step // 4, 3 * step // 4)  # without the labels
+
+    def tile(row: int, column: int) -> np.ndarray:
+        return found[row * step : (row + 1) * step, column * step : (column + 1) * step][middle, middle]
+
+    clip = Clip.load(request.out / "clip.safetensors")
+    for view in VIEWS:
+        shown = clip.rgb[view, frames - 1].mean(0)[size // 4 : 3 * size // 4, size // 4 : 3 * size // 4]
+        assert abs(tile(view, frames - 1).mean() / 255 - float(shown.mean())) < 0.01
+    assert np.abs(tile(0, 0) - tile(2, 0)).mean() < 6 < np.abs(tile(0, 0) - tile(2, 2)).mean()  # it starts in view 0
+    with pytest.raises(InputError, match=r"has no clip.safetensors, asset.safetensors, run.json; give the folder"):
+        picture(tmp_path, tmp_path / "none.png", 1.0)
 
 
 def test_progress_never_goes_back_and_ends_at_one(finished):
