@@ -1,6 +1,6 @@
 """One picture of a run folder: two generated views over time, and the fitted asset from a circling camera below them.
 
-    python -m t4d animate assets/objects/dinosaur.glb "a dinosaur jumps" -o RUN
+    python -m t4d animate assets/objects/dragon.glb "a dragon is flying" -o RUN
     python -m eval.run_picture RUN [--out assets/readme.png]
 
 The picture at the top of the README is made so.
