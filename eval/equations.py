@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -66,13 +67,22 @@ def implementations() -> list[Implementation]:
 def covering_tests(name: str) -> list[str]:
     """Tests, as ``file::test``, that use a function or class by its (last) name."""
     target, found = name.split(".")[0], []
-    for path in sorted((REPO / "tests").rglob("test_*.py")):
-        tree = ast.parse(path.read_text())
-        helpers = {node.name: _names(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for path, helpers in _test_files():
         for test, names in helpers.items():
             reached = names.union(*(helpers[other] for other in names & set(helpers)))
             if test.startswith("test_") and target in reached:
-                found.append(f"{path.relative_to(REPO).as_posix()}::{test}")
+                found.append(f"{path}::{test}")
+    return found
+
+
+@cache
+def _test_files() -> list[tuple[str, dict[str, set[str]]]]:
+    """Every test file, read once, with the names that each of its functions uses."""
+    found = []
+    for path in sorted((REPO / "tests").rglob("test_*.py")):
+        body = ast.parse(path.read_text()).body
+        helpers = {node.name: _names(node) for node in body if isinstance(node, ast.FunctionDef)}
+        found.append((path.relative_to(REPO).as_posix(), helpers))
     return found
 
 
