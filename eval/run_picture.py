@@ -24,13 +24,12 @@ COLUMNS = 6
 VIEWS = (0, 1)
 
 
-def picture(run: Path, out: Path, turns: float) -> Path:
+def picture(run: Path, out: Path) -> Path:
     """Writes the picture.
 
     Args:
         run: Folder of a finished run.
         out: The PNG.
-        turns: Of the camera over the clip.
 
     Raises:
         InputError: The folder holds no finished run.
@@ -43,7 +42,7 @@ def picture(run: Path, out: Path, turns: float) -> Path:
     generated = clip.rgb[list(VIEWS)]
     side, frames = generated.shape[-1], asset.frames
     orbit = render_orbit(
-        asset.at, frames, length=frames, size=side, elevation=g.elevation, start_azimuth=g.azimuths[0], turns=turns,
+        asset.at, frames, length=frames, size=side, elevation=g.elevation, start_azimuth=g.azimuths[0],
         distance=g.distance, vfov=g.vfov,
     )  # fmt: skip
     rows = torch.cat([generated.float(), orbit.permute(0, 3, 1, 2)[None]])
@@ -55,10 +54,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("run.png"))
-    parser.add_argument("--turns", type=float, default=1.0)
     arguments = parser.parse_args()
     try:
-        print(picture(arguments.run, arguments.out, arguments.turns))
+        print(picture(arguments.run, arguments.out))
     except InputError as error:
         sys.exit(f"error: {error}")
 

@@ -16,6 +16,7 @@ from t4d.data.clip import Clip
 from t4d.data.video_file import read_video
 from t4d.errors import Cancelled, InputError
 from t4d.export.ply import write_ply
+from t4d.export.tiles import enlarge, to_uint8
 from t4d.geometry.camera import rig
 from t4d.job import Job
 from t4d.motion.asset import MotionAsset
@@ -91,22 +92,26 @@ def test_every_file_is_there_and_readable(finished):
 
 def test_the_picture_of_a_run_shows_its_clip_and_its_asset(finished, tmp_path):
     request, _, _ = finished
-    found = np.asarray(Image.open(picture(request.out, tmp_path / "run.png", 1.0)).convert("RGB")).astype(int)
+    found = np.asarray(Image.open(picture(request.out, tmp_path / "run.png")).convert("RGB")).astype(int)
     size, frames = request.config.stage1.size, request.config.stage1.frames
-    step = found.shape[0] // (len(VIEWS) + 1)
-    assert frames < COLUMNS and abs(found.shape[1] / frames - step) < 3 and step > size
-    middle = slice(step // 4, 3 * step // 4)  # without the labels
+    factor = found.shape[0] // (len(VIEWS) + 1) // size
+    side, gap = factor * size, 2
+    inner = slice(side // 4, 3 * side // 4)  # without the labels
+    assert frames < COLUMNS and factor > 1
+    assert found.shape[:2] == ((len(VIEWS) + 1) * (side + gap) - gap, frames * (side + gap) - gap)
 
     def tile(row: int, column: int) -> np.ndarray:
-        return found[row * step : (row + 1) * step, column * step : (column + 1) * step][middle, middle]
+        corner = found[row * (side + gap) :, column * (side + gap) :]
+        return corner[inner, inner]
 
     clip = Clip.load(request.out / "clip.safetensors")
     for view in VIEWS:
-        shown = clip.rgb[view, frames - 1].mean(0)[size // 4 : 3 * size // 4, size // 4 : 3 * size // 4]
-        assert abs(tile(view, frames - 1).mean() / 255 - float(shown.mean())) < 0.01
+        for frame in range(frames):
+            shown = enlarge(to_uint8(clip.rgb[view, frame].permute(1, 2, 0)), factor)[inner, inner]
+            assert np.array_equal(tile(view, frame), shown)
     assert np.abs(tile(0, 0) - tile(2, 0)).mean() < 6 < np.abs(tile(0, 0) - tile(2, 2)).mean()  # it starts in view 0
     with pytest.raises(InputError, match=r"has no clip.safetensors, asset.safetensors, run.json; give the folder"):
-        picture(tmp_path, tmp_path / "none.png", 1.0)
+        picture(tmp_path, tmp_path / "none.png")
 
 
 def test_progress_never_goes_back_and_ends_at_one(finished):
