@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from browser_fixture import _browser, chromium  # noqa: F401 (fixtures for every test package)
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# one thread a process where pytest-xdist runs several
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 from t4d.paths import shared_dir
 
