@@ -1,7 +1,8 @@
 """The gates of the mini model, on objects it has never seen: ``python -m eval.mini --rigs RIGPACK``.
 
-    python -m eval.mini --rigs RIGPACK [--weights mini|FOLDER] [--fork NAME] [--gates 1,2,3,4,5] [--quick]
-                        [--sheets FOLDER] [--out FOLDER] [--work FOLDER] [--seeds 0,1,..]
+    python -m eval.mini --rigs RIGPACK [--real3d FOLDER] [--weights mini|FOLDER] [--fork NAME] [--label TEXT]
+                        [--gates 1,2,3,4,5] [--quick] [--sheets FOLDER] [--out FOLDER] [--work FOLDER]
+                        [--seeds 0,1,..] [--threads 1]
                         [--steps 25] [--guidance G] [--shared-noise S] [--scheduler ddim] [--free-init K]
                         [--truncation PSI]
 

@@ -12,6 +12,9 @@ from scipy.stats import t as student
 
 Row = dict[str, Any]
 DRAWS = 4000
+ENOUGH = (
+    5  # objects below which an interval over objects says too little: a bootstrap never leaves the range of its data
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,12 @@ class Gate:
 
     @property
     def holds(self) -> str:
-        """ "yes" where the whole interval is within the limits, "unsure" where only the value is, else "no"."""
+        """ "yes" where the whole interval, of `ENOUGH` objects, is within the limits, "unsure" where only the value is,
+        else "no"."""
         least, most = self.limits
         if not least < self.value < most:  # also NaN; strict, so that a still copy is not above a still copy
             return "no"
-        return "yes" if least < self.low and self.high < most else "unsure"
+        return "yes" if self.objects >= ENOUGH and least < self.low and self.high < most else "unsure"
 
     @property
     def limit(self) -> str:

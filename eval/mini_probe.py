@@ -6,7 +6,7 @@ shown to the network once; points are looked for by their frame-0 descriptors (`
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def content_of(data: ClipDataset) -> str:
 
 
 def paired(
-    rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], figure: str, by: str
+    rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], figure: str, by: str
 ) -> list[tuple[str, float]]:
     """(object, difference rows - others) of a figure for what both measured, matched by a field.
 

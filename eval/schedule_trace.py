@@ -16,9 +16,10 @@ import torch
 from eval.stage1_probe import look
 from t4d.data.dataset import ClipDataset
 from t4d.diffusion.model import VideoModel
+from t4d.diffusion.schedulers import build_scheduler
 from train.draws import Drawn, clean_latents
 
-TIME = 961  # the first of 25 leading steps
+STEPS = 25
 NOISES = 3
 
 
@@ -32,7 +33,12 @@ def main() -> None:
     torch.set_num_threads(1)
     model = VideoModel.load(arguments.weights)
     data = ClipDataset(arguments.rigs, split="near", procedural_fraction=0, seed=arguments.seed)
-    print(f"signal left at t = {TIME}: 1/{1 / float(model.alphas_cumprod[TIME]):.0f} of its power")
+    stepper = build_scheduler("ddim", model.scheduler_config)
+    stepper.set_timesteps(STEPS)
+    first = int(stepper.timesteps[0])
+    print(
+        f"signal left at t = {first}, the first of {STEPS} steps: {float(model.alphas_cumprod[first]):.2e} of its power"
+    )
     print("| clip | with the trace | noise alone | no motion |\n| --- | --- | --- | --- |")
     sums = torch.zeros(3)
     for i in range(arguments.clips):
@@ -41,7 +47,7 @@ def main() -> None:
         drawn = Drawn(rgba, item["flow"][None], None, item["cameras"][None], [""], torch.zeros(1), None, [(0, 0, 0)])
         still = float(clean_latents(model.autoencoder, drawn, rgba)[:, :, 1:].float().square().mean())
         seen, blind = (
-            sum(look(model, item, TIME, seed, trace=trace)[1] for seed in range(NOISES)) / NOISES
+            sum(look(model, item, first, seed, trace=trace)[1] for seed in range(NOISES)) / NOISES
             for trace in (True, False)
         )
         sums += torch.tensor([seen, blind, still])

@@ -1,6 +1,6 @@
 """Trains mini on a machine that is lent for minutes: check, train, evaluate, measure, and hand back, in one command.
 
-    python train/slot.py --config train/configs/slot.yaml --minutes 9.5 --train-minutes 16 --out runs/slot
+    python train/slot.py --config train/configs/slot.yaml --minutes 9.3 --train-minutes 21 --out runs/slot
         --back BACK --wheels data/wheels data.rigs=data/rigs
 
 One call takes --minutes in all. It checks the machine (20 seconds: versions, the device's renderer against the CPU's,

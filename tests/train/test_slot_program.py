@@ -74,7 +74,7 @@ def test_two_calls_are_one_training(tmp_path: Path):
         archive.extractall(tmp_path, filter="data")
     assert (tmp_path / "config.yaml").is_file()
     model = VideoModel.load(tmp_path / "model")
-    assert model.meta["steps"] == calls[1]["trained"]["step"] and model.label == "mini v3"
+    assert model.meta["steps"] == calls[1]["trained"]["step"] and model.label == "mini v4"
     assert model.scheduler_config["rescale_betas_zero_snr"] is True
 
 
