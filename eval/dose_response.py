@@ -4,10 +4,11 @@
 
 Rows: `no_track` (L_diff alone), and all losses with `masked` (the default: terms of hidden points are left out) and
 `unmasked` losses, at shares 0, .1 and .3 of corrupted tracks: identity swaps, drift and jumps during occlusions in
-equal parts (`t4d.tracking.corruption`); `base` is what is tuned, untouched (in the stored result mini v0). With exact tracks the hidden points of an unmasked
-loss are where the surface truly is, under its occluder, so unmasked at share 0 isolates what hidden points do. A jump
-is claimed visible, as trackers claim it: no mask can remove it. Rows of one seed share clips, order, noise, times and
-drawn points, so they are paired; other seeds draw all of these, and the corruption, anew. Measured on one moving clip
+equal parts (`t4d.tracking.corruption`); `base` is what is tuned (mini v0, as stored). With exact tracks the hidden
+points of an unmasked loss are where the surface truly is, under its occluder, so unmasked at share 0 isolates what
+hidden points do. A jump is claimed visible, as trackers claim it: no mask can remove it. Rows of one seed share clips,
+order, noise, times and drawn points, so they are paired; other seeds draw all of these, and the corruption, anew.
+Measured on one moving clip
 of each held-out rig (splits "near" and "far": other skeletons), 4 views x 16 frames as in the product, averaged
 weights, t = 51; `after_hidden_error` counts only positions that come after an occlusion of their point.
 

@@ -7,8 +7,8 @@ changes of tempo: at the first sampled time from noise alone, and where some or 
 noise. One table row for every split (training rigs; near and far: `split.json`'s unseen ones)
 and start (the rest pose, or the middle of a motion). Below 1 the network knows something; a row of unseen rigs far
 above its training row is what was learned by heart. Intervals resample objects. With --motion-mean the weights get
-that motion mean, and what is measured is the mean alone, which no noise enters: the same at every time. --out FILE keeps
-the rows as JSON; those of the shipped weights are eval/results/first_guess.json.
+that motion mean, and what is measured is the mean alone, which no noise enters: the same at every time. --out FILE
+keeps the rows as JSON; those of the shipped weights are eval/results/first_guess.json.
 """
 
 import argparse
@@ -82,6 +82,10 @@ def main() -> None:
         model = VideoModel.load(args.weights)
         if args.motion_mean is not None:
             give_motion_mean(model, load_module(MotionMean, args.motion_mean))
+        if model.prediction_type != "sample":
+            raise InputError(
+                f"{args.weights} predicts {model.prediction_type}, whose loss says nothing of motion here."
+            )
         print("| rigs | start | objects, clips | still | " + " | ".join(f"loss / still, t = {t}" for t in TIMES) + " |")
         print("|" + " --- |" * (4 + len(TIMES)))
         rows = []

@@ -1,7 +1,7 @@
 """Does a run of Stage One on a few clips know them by heart? Sampled from frame 0 and caption alone.
 
     python train/stage1.py --config train/configs/memory.yaml --out RUN data.rigs=RIGS
-    python -m eval.memorised RUN [--steps 25] [--clips N]
+    python -m eval.memorised RUN [--steps 25] [--clips N] [--seed 0]
 
 Every clip that the run cycled through (`data.clips`), one view at a time as the run saw them, is sampled from noise,
 frame 0 and caption. PSNR of frames 1..T-1 over the union of both masks (`t4d.metrics.pictures.masked_mse`) of the
@@ -58,8 +58,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, help="the first so many; default: all of the run's")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling noise")
     args = parser.parse_args()
-    if args.clips is not None and args.clips < 1:
-        parser.error(f"--clips is {args.clips}; give 1 or more")
+    for name in ("clips", "steps"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name} is {getattr(args, name)}; give 1 or more")
     torch.set_num_threads(1)
     try:
         config = load_config(StageOneTrainConfig, args.run / "config.yaml", [])

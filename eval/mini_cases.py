@@ -1,8 +1,8 @@
 """Which objects, verbs and starts ``python -m eval.mini`` asks the model for. Chosen before anything was measured.
 
 - near and far: of the rigs' `split.json`. Far: joint sets never trained on. Near: other meshes of the collection's
-  training joint sets; mini's training leaves out the twins of what is evaluated (`t4d.data.catalog.EVALUATION_TWINS`), and
-  with Fox and Cow the only trained rigs of Wolf's and Bull's joint sets, which makes these two as unseen as the far ones.
+  training joint sets; mini's training leaves out the twins of what is evaluated (`t4d.data.catalog.EVALUATION_TWINS`),
+  and with Fox and Cow the only trained rigs of Wolf's and Bull's joint sets: these two are as unseen as the far ones.
 - real3d: models from elsewhere whose joints are not those of any trained rig; they count as far.
 """
 

@@ -70,11 +70,12 @@ def fitted_psnr(studio: Studio, case: Case, seed: int | None) -> float:
     truth = studio.world.truth(case)
     clip = truth.clip if seed is None else studio.clip(case, seed, truth)
     assert clip is not None
-    key = digest([studio.identity(case, -1 if seed is None else seed, truth), PROTOCOL, source_digest(("motion",))])
+    config = Config.load("mini", list(PROTOCOL))
+    how = [config.model_dump(mode="json"), source_digest(("motion", "splat"))]
+    key = digest([studio.identity(case, -1 if seed is None else seed, truth), how])
     stored = studio.store.read().get(key)
     if stored is not None:
         return stored["fit_psnr"]
-    config = Config.load("mini", list(PROTOCOL))
     gaussians, _ = studio.world.scene(case)
     vertices, faces = studio.world.surface(case)
     cameras = studio.world.cameras

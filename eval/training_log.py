@@ -3,7 +3,8 @@
 One line for every 200 steps of every run of Stage One and of the motion mean, earlier versions' first: the mean loss,
 and the loss over that of predicting no motion with the same clips, noises and weights ("still"), which falls below 1
 as the network learns how objects move. Absolute losses of runs with other noise or balance do not compare; the
-ratio does, roughly. Then hours by the clock, which other work on the machine shared.
+ratio does, roughly. Then hours by the clock, which other work on the machine shared, and which logs of the folder were
+left out.
 """
 
 import argparse
@@ -24,6 +25,15 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a log that hold losses."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [row for row in rows if "diff" in row]
+
+
+def left_out(name: re.Match[str] | None, rows: Sequence[dict[str, Any]]) -> str:
+    """Why a log has no curve here; "" where it has one."""
+    if name is None:
+        return f"not named {' or '.join(PROGRAMS)}"
+    if not rows:
+        return "an earlier form, without diff"
+    return "" if all("seconds_per_step" in row for row in rows) else "without seconds_per_step"
 
 
 def hours(rows: Sequence[dict[str, Any]]) -> float:
@@ -55,11 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=ASSETS / "weights" / "mini" / "training")
     folder = parser.parse_args().folder
-    logs = {path: name for path in folder.glob("*.jsonl") if (name := NAME.fullmatch(path.stem))}
-    runs = {path: read(path) for path in sorted(logs, key=lambda path: _age(logs[path]))}
-    runs = {path: rows for path, rows in runs.items() if rows}  # v0's log was of another form
+    logs = {path: NAME.fullmatch(path.stem) for path in sorted(folder.glob("*.jsonl"))}
+    rows_of = {path: read(path) if name else [] for path, name in logs.items()}
+    reasons = {path.stem: why for path, name in logs.items() if (why := left_out(name, rows_of[path]))}
+    names = {path: name for path, name in logs.items() if name and path.stem not in reasons}
+    runs = {path: rows_of[path] for path in sorted(names, key=lambda path: _age(names[path]))}
+    told = "Left out: " + ", ".join(f"{name} ({why})" for name, why in reasons.items()) + "."
     if not runs:
-        parser.error(f"{folder} holds no stage1*.jsonl")
+        parser.error(f"{folder} holds no stage1*.jsonl or motion_mean*.jsonl with losses. {told if reasons else ''}")
     print("| run | to step | loss | loss / still |\n| --- | --- | --- | --- |")
     steps, total = 0, 0.0
     for path, rows in runs.items():
@@ -67,6 +80,8 @@ def main() -> None:
             print(f"| {path.stem} | {step} | {loss:.4f} | {'' if ratio is None else f'{ratio:.3f}'} |")
         steps, total = steps + rows[-1]["step"], total + hours(rows)
     print(f"\n{steps} steps, {total:.1f} hours")
+    if reasons:
+        print(told)
 
 
 if __name__ == "__main__":

@@ -94,18 +94,18 @@ def test_the_picture_of_a_run_shows_its_clip_and_its_asset(finished, tmp_path):
     request, _, _ = finished
     found = np.asarray(Image.open(picture(request.out, tmp_path / "run.png")).convert("RGB")).astype(int)
     size, frames = request.config.stage1.size, request.config.stage1.frames
-    factor = found.shape[0] // (len(VIEWS) + 1) // size
+    factor = found.shape[0] // (VIEWS + 1) // size
     side, gap = factor * size, 2
     inner = slice(side // 4, 3 * side // 4)  # without the labels
     assert frames < COLUMNS and factor > 1
-    assert found.shape[:2] == ((len(VIEWS) + 1) * (side + gap) - gap, frames * (side + gap) - gap)
+    assert found.shape[:2] == ((VIEWS + 1) * (side + gap) - gap, frames * (side + gap) - gap)
 
     def tile(row: int, column: int) -> np.ndarray:
         corner = found[row * (side + gap) :, column * (side + gap) :]
         return corner[inner, inner]
 
     clip = Clip.load(request.out / "clip.safetensors")
-    for view in VIEWS:
+    for view in range(VIEWS):
         for frame in range(frames):
             shown = enlarge(to_uint8(clip.rgb[view, frame].permute(1, 2, 0)), factor)[inner, inner]
             assert np.array_equal(tile(view, frame), shown)

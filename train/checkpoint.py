@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -100,7 +100,7 @@ class Checkpoints:
         return {name: _local(value).contiguous() for name, value in self.ema.average.items()}
 
     def resume(self, which: str) -> int:
-        """Restores a checkpoint.
+        """Restores a checkpoint; every process calls it.
 
         Args:
             which: "latest" of this run if there is one, "never", or a checkpoint's folder.
@@ -109,22 +109,21 @@ class Checkpoints:
             Steps already made.
 
         Raises:
-            InputError: The folder is no checkpoint, or one of another run; or "never" and there are checkpoints.
+            InputError: The folder is no checkpoint, or one of another run; "never" and there are checkpoints; or the
+                processes do not all find the same.
         """
         found = self.complete()
+        place = Path(which) if which not in ("latest", "never") else found[-1] if found else None
+        self._check_same(found, place)
         if which == "never" and found:
             raise InputError(
                 f"{self.folder.parent} holds a run of {_step(found[-1])} steps and --resume is never; give another "
                 "folder, or --resume latest to go on."
             )
-        if which == "latest" or which == "never":
-            place = found[-1] if found else None
-        else:
-            place = Path(which)
-            if not (place / STATE).is_file():
-                raise InputError(f"{place} is no checkpoint (it has no {STATE}); give OUT/checkpoints/step_...")
         if place is None:
             return 0
+        if not (place / STATE).is_file():
+            raise InputError(f"{place} is no checkpoint (it has no {STATE}); give OUT/checkpoints/step_...")
         if found and _step(found[-1]) > _step(place):
             raise InputError(
                 f"{self.folder.parent} already holds {found[-1].name}, later than {place.name}; give another --out."
@@ -160,6 +159,33 @@ class Checkpoints:
                 self.accelerator.scaler.load_state_dict(stored["scaler"])
         self.step = int(state["step"]) if place in found else 0
         return int(state["step"])
+
+    def _check_same(self, found: list[Path], place: Path | None) -> None:
+        """Refuses to go on from different steps, which would go unnoticed: only the main process writes, and on a
+        machine that does not see its disk there is nothing. Before all else, so that no process waits for one that has
+        stopped.
+
+        Args:
+            found: Complete checkpoints of this run, as this process sees them.
+            place: The one to restore.
+
+        Raises:
+            InputError: In every process, if not all see the same.
+        """
+        seen, state = found[-1].name if found else "no checkpoint", ""
+        if place is not None and (place / STATE).is_file():
+            state = (place / STATE).read_text()
+        if place is not None and place not in found:
+            seen += f" and {'' if state else 'not '}{place}"
+        processes: dict[tuple[str, str], list[str]] = {}
+        for rank, finding in enumerate(gather_object([(seen, state)])):
+            processes.setdefault(finding, []).append(str(rank))
+        if len(processes) > 1:
+            told = "; ".join(f"process {', '.join(ranks)} sees {seen}" for (seen, _), ranks in processes.items())
+            raise InputError(
+                f"Not all processes see the same checkpoints in {self.folder}: {told}. Put the run folder on a disk "
+                "that all machines see and give it as --out."
+            )
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

@@ -164,7 +164,7 @@ class MotionMeanConfig(RunConfig):
     label: str = Field(default="mini", description="Label of the model.")
     model: dict[str, int] = Field(
         default_factory=dict,
-        description="width, layers, heads, frames of MotionMean; not looked at where weights have one.",
+        description="width, layers, heads, frames of MotionMean; must be the weights' own where they have one.",
     )
     motion_mean: Path | None = Field(
         default=None, description="Trained motion mean to go on from, where weights have none; none: a new one."

@@ -15,9 +15,9 @@ use. The tracker flow (OpenCV) needs neither weights nor such a licence.
 The source folder of pack holds .glb files with skeletal animation, `catalog.json` (a list of {path, joint_set}) and
 `split.json` (lists train, near, far of those paths). The default models are of Quaternius (https://quaternius.com,
 CC0): download the packs Animated Animals, Cute Fish, Cyberpunk, Dinosaurs, Easy Enemies, Fish, Animated Mechs,
-Platformer, Tanks and Ultimate Space Kit as glTF from there. They are 94 models, of which 71 are trained on: not near and
-far, nor the twins of what evaluation animates (`t4d.data.catalog.EVALUATION_TWINS`). Any other rigged files work too:
-without the two json files every file becomes its own joint set in split "train".
+Platformer, Tanks and Ultimate Space Kit as glTF from there. They are 94 models, of which 71 are trained on: not near
+and far, nor the twins of what evaluation animates (`t4d.data.catalog.EVALUATION_TWINS`). Any other rigged files work
+too: without the two json files every file becomes its own joint set in split "train".
 """
 
 import sys

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
-from t4d.diffusion.interfaces import ClipAutoencoder
+from t4d.diffusion.interfaces import ClipAutoencoder, PosteriorAutoencoder
 from t4d.diffusion.schedule import FirstFrameNoise, noisy_clip
 from t4d.errors import InputError
 from t4d.tracking.queries import choose_points
@@ -122,14 +122,15 @@ def _time(high: float, times: int, g: torch.Generator) -> Tensor:
     return (torch.where(noisy, 1 - u / 6, u) * times).long().clamp(max=times - 1)
 
 
-def clean_latents(autoencoder: ClipAutoencoder, drawn: Drawn, rgba: Tensor) -> Tensor:
+def clean_latents(autoencoder: ClipAutoencoder, drawn: Drawn, rgba: Tensor, *, sample: bool = False) -> Tensor:
     """Latents [B, V, T, C, h, w]: precomputed ones, exact ones where latents are flow and the clips carry it, else
-    encoded; a posterior's sample is drawn per clip.
+    encoded.
 
     Args:
         autoencoder: The frozen autoencoder.
         drawn: The clips.
         rgba: Its pictures on the autoencoder's device.
+        sample: Of an autoencoder with a posterior take a sample, drawn per clip from its key, instead of the mean.
     """
     if drawn.latents is not None:
         return drawn.latents.to(rgba.device, torch.float32)
@@ -138,11 +139,11 @@ def clean_latents(autoencoder: ClipAutoencoder, drawn: Drawn, rgba: Tensor) -> T
         coverage = F.avg_pool2d(rgba[:, :, :, 3:].flatten(0, 2), rgba.shape[-1] // flow.shape[-1])
         z = autoencoder.latents_of_flow(flow.flatten(0, 2), coverage).unflatten(0, rgba.shape[:3])
         return torch.cat([torch.zeros_like(z[:, :, :1]), z[:, :, 1:]], 2)
-    found = []
-    with torch.random.fork_rng(devices=[rgba.device] if rgba.device.type == "cuda" else []):
-        for clip, key in zip(rgba.split(1), drawn.keys):
-            torch.manual_seed(generator(*key, NOISE, 1).initial_seed())
-            found.append(autoencoder.encode(clip))
+    clips = rgba.split(1)
+    if sample and isinstance(autoencoder, PosteriorAutoencoder):
+        found = [autoencoder.encode_sample(x, generator(*key, NOISE, 1)) for x, key in zip(clips, drawn.keys)]
+    else:
+        found = [autoencoder.encode(x) for x in clips]
     return torch.cat(found).float()
 
 
@@ -156,10 +157,11 @@ def noised(
 ) -> Noised:
     """Clean and noised latents and the conditions, on the device.
 
+    Clean latents that are not precomputed are samples of the posterior where there is one, as in Animate3D's training.
     Noise is Eq. 1's on frames 1.. and, where `first_frame_noise` is set, Eq. 2's on frame 0.
     """
     rgba = drawn.rgba.to(device)
-    z = clean_latents(autoencoder, drawn, rgba).float()
+    z = clean_latents(autoencoder, drawn, rgba, sample=True).float()
     first, noise, z_t = FirstFrameNoise() if config.first_frame_noise else None, [], []
     for i, key in enumerate(drawn.keys):
         g = generator(*key, NOISE)

@@ -60,11 +60,12 @@ def settled(config: StageOneTrainConfig) -> StageOneTrainConfig:
     """The configuration of a fork: weights and trained parts, and of the base what the configuration does not set.
 
     Raises:
-        InputError: It names other weights, an autoencoder, a network or other trained parts.
+        InputError: It names other weights, networks, a schedule or other trained parts.
     """
     given = config.model_fields_set
     own = {"weights": config.fork, "trainable": FORKED}
-    for name in (*own, "autoencoder", "model", "text", "image"):
+    # a fork is loaded onto its base, whose networks and schedule it does not carry
+    for name in (*own, "autoencoder", "text_encoder", "motion_mean", "model", "text", "image", "scheduler"):
         if name in given and getattr(config, name) != own.get(name):
             raise InputError(
                 f"A fork of {config.fork} takes its networks from there and trains {' and '.join(FORKED)}; remove "

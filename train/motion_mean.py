@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import Tensor, nn
 
 from t4d.diffusion.interfaces import ClipAutoencoder, TextEncoder
@@ -95,7 +95,15 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
         raise InputError(
             "The motion mean learns from a pool that it renders itself; unset data.cache, shards, renderer."
         )
+    plain = MotionMeanConfig.model_fields["sheet_minutes"].default
+    if o.accumulate != 1 or o.gradient_checkpointing or config.trackers or config.sheet_minutes != plain:
+        raise InputError(
+            "optim.accumulate, optim.gradient_checkpointing, trackers or sheet_minutes is set, which this program does "
+            "not have: its network is small and draws no sheets; remove it."
+        )
     accelerator = Accelerator()
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise InputError("The motion mean is small and is not sharded; launch without FSDP and DeepSpeed.")
     if accelerator.scaler is not None:
         raise InputError("fp16 needs scaled gradients, which this program does not do; use bf16 or no mixed precision.")
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -110,10 +118,22 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
             f"The motion mean of {config.weights} has {sizes} and model is {config.model}; set model to these to train "
             "it further, or name weights without one."
         )
+    objective = Objective(model, config.balance)
+    if config.data.frames > objective.mean.frames:
+        raise InputError(
+            f"Clips have {config.data.frames} frames and the motion mean {objective.mean.frames}; set data.frames or "
+            "model.frames."
+        )
+    if config.pool_clips % config.pool_shard:
+        raise InputError(
+            f"pool_clips is {config.pool_clips}, which is no multiple of pool_shard, {config.pool_shard}; a pool holds "
+            "whole files."
+        )
+    base = model.sha256
     model.label = config.label
     for part in model.parts.values():
         part.requires_grad_(False)
-    objective = Objective(model, config.balance)
+    objective.requires_grad_(True)
 
     # clips
     frozen = cast(nn.Module, model.autoencoder)
@@ -127,7 +147,8 @@ def train(config: MotionMeanConfig, out: Path | None, resume: str, max_minutes: 
     wrapped = accelerator.prepare(objective)
     optimisers = Optimisers(objective, "blocks.", o.weight_decay, config.adam_lr)
     ema = Ema(objective, o.ema)
-    identity = {"seed": config.seed, "clips": config.pool_clips, "clips per step": o.batch * world}
+    # the checkpoint holds the mean alone: another base would read other words
+    identity = {"seed": config.seed, "clips": config.pool_clips, "clips per step": o.batch * world, "base": base}
     kept = config.checkpoints_kept
     checkpoints = Checkpoints(out, accelerator, objective, ema, cast(Any, optimisers), kept, identity)
     start = checkpoints.resume(resume)

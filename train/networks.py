@@ -26,12 +26,18 @@ def build(config: StageOneTrainConfig) -> VideoModel:
     """The networks to train: loaded, or new ones over a trained autoencoder.
 
     Raises:
-        InputError: Neither weights nor an autoencoder is named, or the weights predict something else.
+        InputError: Neither weights nor an autoencoder is named, the weights predict something else, or settings of new
+            networks stand beside weights, which have their own.
     """
     scheduler = {**PAPER_SCHEDULE, **config.scheduler, "prediction_type": config.prediction}
     if config.model.get("motion_mean") is not None and config.prediction != "sample":
         raise InputError(f"model.motion_mean needs prediction=sample, found {config.prediction}; set one of them.")
     if config.weights:
+        if ignored := [name for name in ("autoencoder", "model", "text", "image") if getattr(config, name)]:
+            raise InputError(
+                f"{' and '.join(ignored)} are of new networks, and weights={config.weights} brings its own; remove "
+                "them, or weights."
+            )
         model = VideoModel.load(config.weights)
         if model.prediction_type != config.prediction:
             raise InputError(
@@ -67,7 +73,10 @@ def _new(config: StageOneTrainConfig, autoencoder: ReferenceAutoencoder, schedul
         **config.model,
     )
     meta = {"guidance": config.guidance, "views": config.data.views, "frames": config.data.frames, "size": 128}
-    return VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
+    model = VideoModel(unet, autoencoder, text, image, scheduler, config.label, {**meta, "drop_image": False})
+    if config.motion_mean is not None:
+        give_motion_mean(model, load_module(MotionMean, config.motion_mean))
+    return model
 
 
 def give_motion_mean(model: VideoModel, mean: Mapping[str, int] | MotionMean) -> None:

@@ -56,7 +56,8 @@ class LatentPool:
     ):
         made_of = {**made_of, "autoencoder": autoencoder_digest(autoencoder), "clips a file": size}
         folder.mkdir(parents=True, exist_ok=True)
-        parts: list[tuple[dict[str, Tensor], list[str]]] = []
+        joined: dict[str, Tensor] = {}  # filled in place: a second copy of the pool would be gigabytes
+        self.captions: list[str] = []
         for number in tqdm(shards, f"clips, {size} at a time", disable=quiet):
             path = folder / f"clips_{number:06d}.safetensors"
             if not path.is_file():
@@ -66,12 +67,16 @@ class LatentPool:
                 part = path.with_suffix(".part")
                 save_file(tensors, part, {"captions": words, "made_of": json.dumps(made_of, sort_keys=True)})
                 part.replace(path)
-            parts.append(_read(path, made_of))
-        if not parts:
+            tensors, captions = _read(path, made_of)
+            at = len(self.captions)
+            for name, value in tensors.items():
+                if name not in joined:
+                    joined[name] = value.new_empty(len(shards) * size, *value.shape[1:])
+                joined[name][at : at + size] = value
+            self.captions += captions
+        if not joined:
             raise InputError(f"A process has no clips to learn from; give pool_clips of {size} per process or more.")
-        joined = {name: torch.cat([tensors[name] for tensors, _ in parts]) for name in parts[0][0]}
         self.latents, self.references, self.cameras = joined["latents"], joined["references"], joined["cameras"]
-        self.captions = [caption for _, captions in parts for caption in captions]
 
     def __len__(self) -> int:
         return len(self.captions)

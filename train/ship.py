@@ -108,9 +108,11 @@ def ship(
     logs, old = out / "training", earlier(out)
     digest = autoencoder_digest(cast(nn.Module, model.autoencoder))
     keeps_autoencoder = old is not None and autoencoder_digest(cast(nn.Module, old.autoencoder)) == digest
-    put(model, out)
-    logs.mkdir(exist_ok=True)
+    part = prepared(model, out)
+    # before the new model stands there: a rerun after a kill would take the earlier version's logs for its own
+    logs.mkdir(parents=True, exist_ok=True)
     put_aside(logs, None if old is None else old.label, model.label, keeps_autoencoder)
+    put(part, out)
     for i, (log, config) in enumerate(records):
         name = f"{program_of(log)}_{i}"
         (logs / f"{name}.jsonl").write_text(log)
@@ -126,8 +128,8 @@ def earlier(out: Path) -> VideoModel | None:
     return VideoModel.load(out) if (out / INDEX).is_file() else None
 
 
-def put(model: VideoModel, out: Path) -> None:
-    """Writes a model beside its place, loads it again, and puts it there only if it is what was to be written."""
+def prepared(model: VideoModel, out: Path) -> Path:
+    """Writes a model beside its place and loads it again; the folder stays only if it is what was to be written."""
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save(part)
@@ -136,7 +138,11 @@ def put(model: VideoModel, out: Path) -> None:
     except InputError:
         shutil.rmtree(part)
         raise
-    out.mkdir(parents=True, exist_ok=True)
+    return part
+
+
+def put(part: Path, out: Path) -> None:
+    """Moves a prepared model to its place; an earlier one goes."""
     for name in PARTS:
         if (part / name).is_dir():
             replace_folder(part / name, out / name)
@@ -175,7 +181,7 @@ def put_aside(logs: Path, old: str | None, new: str, keeps_autoencoder: bool) ->
         new: Label of the model that comes.
         keeps_autoencoder: The autoencoder is the same: its log stays what it is.
     """
-    if old is not None and version(old) == version(new):
+    if old is not None and version(old) and version(old) == version(new):
         for path in [path for name in PROGRAMS for path in logs.glob(f"{name}_*")]:
             path.unlink()
         return

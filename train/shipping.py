@@ -38,8 +38,7 @@ class Shipping:
         self.sharded = accelerator.distributed_type in SHARDED
         if self.sharded:
             # no process has all of the networks then: the main one fills a copy in its own memory to write from
-            parts: dict[str, Any] = {n: part for n, part in model.parts.items() if n in TRAINED_PARTS}
-            self.model = replace(model, **deepcopy(parts)) if accelerator.is_main_process else model
+            self.model = _copy(model) if accelerator.is_main_process else model
             self.fork = replace(fork, model=self.model) if fork else None
 
     def send(self, step: int, wrapped: nn.Module, objective: Objective, ema: Ema, sheet: bool) -> None:
@@ -73,3 +72,11 @@ class Shipping:
             device = self.model.device
             write_sheet(self.model.to(self.accelerator.device), config, self.out / f"sheet_{step:06d}.png")
             self.model.to(device)
+
+
+def _copy(model: VideoModel) -> VideoModel:
+    """The networks on the CPU in evaluation mode; moving them moves nothing of the model in training."""
+    parts: dict[str, Any] = deepcopy(model.parts)
+    for part in parts.values():
+        part.eval()
+    return replace(model, **parts).to("cpu")

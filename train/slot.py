@@ -5,11 +5,12 @@
 
 One call takes --minutes in all. It checks the machine (20 seconds: versions, the device's renderer against the CPU's,
 clips and steps a second), trains until --finish-minutes are left, evaluates and writes BACK (at most 8 files below 16
-MB: results.json, log.jsonl, sheet.png, model-*.tar with the averaged weights in float16, and measurements). The same
-command again goes on from --out where the first one stopped; learning rate and curriculum are stretched over
---train-minutes of training in all calls together. BACK is filled every two minutes, so that a killed call leaves the
-weights of minutes ago. When the training time is used up, what is left of a call goes to the paper's size
-(`eval.bench.stage1_paper`, `eval.bench.paper_sampling`) and to gsplat's build and agreement.
+MB: results.json, log.jsonl, sheet.png, and model-*.tar with the averaged weights in float16). The same command again
+goes on from --out where the first one stopped; learning rate and curriculum are stretched over --train-minutes of
+training in all calls together. BACK is filled every two minutes, so that a killed call leaves the weights of minutes
+ago; an evaluation or hand-over that fails is told in results.json and log.jsonl and does not stop the training. When
+the training time is used up, what is left of a call goes to the paper's size (`eval.bench.stage1_paper`,
+`eval.bench.paper_sampling`) and to gsplat's build and agreement, whose reports are in results.json too.
 
 Before the day: `python train/dataset.py pack ... --out data/rigs`, `python -m train.slot_wheels --out data/wheels`,
 and the same command with --minutes 1 --train-minutes 0.3 on a CPU. data/ is not in git, but small: about 30 MB.

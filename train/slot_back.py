@@ -65,7 +65,7 @@ def send(out: Path, back: Path) -> list[Path]:
         The files there.
 
     Raises:
-        InputError: They are too many.
+        InputError: They are too many, or the model has a file too large for one archive.
     """
     back.mkdir(parents=True, exist_ok=True)
     for name in ("results.json", "log.jsonl", "sheet.png"):
@@ -75,5 +75,9 @@ def send(out: Path, back: Path) -> list[Path]:
         pack_model(out / "model", back, [p for p in (out / "config.yaml",) if p.is_file()])
     found = sorted(p for p in back.iterdir() if p.is_file())
     if len(found) > MOST_FILES:
-        raise InputError(f"{len(found)} files would come back from {back}, more than {MOST_FILES}; ship less")
+        names = ", ".join(path.name for path in found)
+        raise InputError(
+            f"{len(found)} files lie in {back} and at most {MOST_FILES} come back ({names}); take out those that are "
+            "not the slot's, or train a smaller network."
+        )
     return found

@@ -1,5 +1,7 @@
-"""The last minutes of a slot: the paper's size, and gsplat's build and agreement, each a program of its own."""
+"""The last minutes of a slot: the paper's size, and gsplat's build and agreement, each a program of its own. What they
+report comes back in results.json: files of their own would be too many beside the model's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,42 +16,51 @@ from t4d.paths import REPO
 LEAST_SECONDS = 15  # nothing is started with less left
 
 
-def commands(back: Path) -> dict[str, list[str]]:
-    """Measurements by name, the surest first; the programs write their own files into `back`."""
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Measurements by name, the surest first; a program that reports in a file writes FOLDER/NAME.json."""
     python = [sys.executable, "-m"]
     render = [*python, "eval.bench.device_render", "--device", "cuda", "--clips", "3"]
-    render += ["--out", str(back / "bench_device_render.json")]
-    step = [*python, "eval.bench.stage1_paper", "--device", "cuda", "--out", str(back / "bench_stage1_paper.json")]
-    sampling = [*python, "eval.bench.paper_sampling", "--out", str(back / "bench_paper_sampling.json")]
+    step = [*python, "eval.bench.stage1_paper", "--device", "cuda"]
+    programs = {"render": render, "paper_step": step, "paper_sampling": [*python, "eval.bench.paper_sampling"]}
+    found = {name: [*program, "--out", str(report(folder, name))] for name, program in programs.items()}
     gpu_tests = ["tests/splat/test_gsplat_gpu.py", "-m", "gpu", "--confcutdir=tests/splat"]
     gsplat = [*python, "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", "no:timeout", *gpu_tests]
-    return {"render": render, "paper_step": step, "paper_sampling": sampling, "gsplat": gsplat}
+    return {**found, "gsplat": gsplat}
 
 
-def measure(device: torch.device, back: Path, end: float) -> dict[str, Any]:
+def report(folder: Path, name: str) -> Path:
+    """Where the program of a measurement writes."""
+    return folder / f"{name}.json"
+
+
+def measure(device: torch.device, folder: Path, end: float) -> dict[str, Any]:
     """Runs the measurements one after another.
 
     Args:
         device: Of the slot; without CUDA there is nothing to measure.
-        back: Folder for their files.
+        folder: For the programs' files, of the run and not of what comes back; made if absent.
         end: Moment of `time.monotonic` by which all must be over; a measurement that would pass it is ended.
 
     Returns:
-        By name: seconds, exit status (None: out of time) and the end of what was printed.
+        By name: seconds, exit status (None: out of time), the end of what was printed, and "report", what a program
+        that ended well wrote.
     """
     if device.type != "cuda":
         return {"left_out": "no CUDA device"}
     torch.cuda.empty_cache()
-    back.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
-    for name, command in commands(back).items():
+    for name, command in commands(folder).items():
         left = end - time.monotonic()
         if left < LEAST_SECONDS:
             found[name] = {"left_out": f"{left:.0f} s were left"}
             continue
-        began = time.monotonic()
+        began, file = time.monotonic(), report(folder, name)
+        file.unlink(missing_ok=True)  # of an earlier call
         found[name] = {**run(command, left), "seconds": round(time.monotonic() - began, 1)}
         print(name, found[name], flush=True)
+        if found[name]["status"] == 0 and file.is_file():
+            found[name]["report"] = json.loads(file.read_text())
     return found
 
 

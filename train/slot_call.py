@@ -83,7 +83,7 @@ def call(args: argparse.Namespace, started: float) -> None:
         results.add(batches=sizes, evaluations=training.history, trained=vars(training.at), progress=training.progress)
         send(args.out, args.back)
 
-    training = SlotTraining(config, args.out, device, 60 * args.train_minutes, kept)
+    training = SlotTraining(config, args.out, device, 60 * args.train_minutes, kept, results.failed)
     results.add(held_out=training.held_out.kind)
     settings = config.model_dump(mode="json")
     (args.out / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -98,12 +98,15 @@ def call(args: argparse.Namespace, started: float) -> None:
     try:
         training.keep(sampled=config.slot.held_out if device.type == "cuda" else None, steps=25)
     except Exception:
-        results.failed("last evaluation")
+        results.failed("last checkpoint")
     done = training.progress >= 1
     print(f"trained {training.at.seconds / 60:.2f} of {args.train_minutes:g} minutes, {training.at.step} steps")
     if done and not args.no_bench:
         del training
-        results.add(bench=measure(device, args.back, end))
+        try:
+            results.add(bench=measure(device, args.out / "bench", end))
+        except Exception:
+            results.failed("measurements")
     results.add(seconds=round(time.monotonic() - started, 1))
     for path in send(args.out, args.back):
         print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.name}")

@@ -4,6 +4,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.config import StageOneTrainConfig
 
+# what the other programs read and this one does not, and what to do instead
+UNUSED = {
+    "optim.gradient_checkpointing": "the batch grows as far as memory goes; use a smaller slot.most",
+    "trackers": "curves are in log.jsonl",
+    "out": "give --out",
+    "save_minutes": "set slot.sheet_seconds",
+    "sheet_minutes": "set slot.sheet_seconds",
+    "save_steps": "set slot.sheet_seconds",
+    "checkpoints_kept": "one is kept",
+    "log_steps": "set slot.log_seconds",
+    "sheet_clips": "set slot.sampled",
+    "data.workers": "set slot.workers",
+}
+
 
 class Slot(BaseModel):
     """How an hour on a lent machine is used."""
@@ -20,9 +34,6 @@ class Slot(BaseModel):
     trial_steps: int = Field(default=6, ge=1, description="Steps after which a size of batch is judged.")
     warm_steps: int = Field(default=3, ge=0, description="Steps of a new size that are not timed.")
     memory: float = Field(default=0.6, gt=0, le=1, description="Share of the GPU's memory that growing may use.")
-    compile: bool = Field(
-        default=False, description="torch.compile the denoiser: minutes at the start and at new sizes of batch."
-    )
     log_seconds: float = Field(default=20, gt=0, description="Seconds between lines of log.jsonl.")
     sheet_seconds: float = Field(default=120, gt=0, description="Seconds between sheets, figures and saved weights.")
     held_out: int = Field(default=16, ge=1, description="Clips of unseen rigs (split far) whose loss is measured.")
@@ -52,4 +63,10 @@ class SlotConfig(StageOneTrainConfig):
             )
         if self.optim.accumulate != 1 or self.trainable:
             raise ValueError("the slot trains all of the network in one micro-step; leave accumulate and trainable")
+        for name, instead in UNUSED.items():
+            *section, key = name.split(".")
+            settings = getattr(self, section[0]) if section else self
+            found, default = getattr(settings, key), type(settings).model_fields[key].default
+            if found != default:
+                raise ValueError(f"the slot does not use {name} (found {found}): leave it out; {instead}")
         return self

@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,8 @@ from train.slot_clips import SlotClips
 from train.slot_config import SlotConfig
 from train.slot_draw import noised, still_loss
 from train.slot_evaluate import HeldOut
+from train.slot_log import append, cut_back, read_until
+from train.slot_memory import PeakMemory
 
 
 @dataclass
@@ -68,12 +71,14 @@ class SlotTraining:
         out: Run folder.
         device: Where to train.
         total_seconds: Training time over all calls, to which lr and curriculum are stretched.
-        kept: Called after weights and figures were written.
+        kept: Called after weights and figures were written; hands them over.
+        failed: Called with the name of a part that failed while its exception is handled; training goes on.
 
     Attributes:
         at: See `Position`.
         model: The networks.
         batches: Sizes of batch by stage.
+        memory: See `PeakMemory`; anew with every size of clips and after evaluation.
         history: Figures on unseen clips, as they came.
     """
 
@@ -84,14 +89,14 @@ class SlotTraining:
         device: torch.device,
         total_seconds: float,
         kept: Callable[["SlotTraining"], None] = lambda _: None,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.config, self.out, self.device, self.total, self.kept = config, out, device, total_seconds, kept
+        self.config, self.out, self.device, self.total = config, out, device, total_seconds
+        self.kept, self.failed, self.memory = kept, failed, PeakMemory(device)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         torch.set_float32_matmul_precision("high")
         self.model: VideoModel = build(config)
-        if config.slot.compile:
-            self.model.unet.forward = torch.compile(self.model.unet.forward)  # type: ignore[method-assign]
         frozen = cast(nn.Module, self.model.autoencoder)
         frozen.requires_grad_(False)
         self.objective = Objective(self.model, config).to(device)
@@ -110,13 +115,18 @@ class SlotTraining:
         self.history: list[dict[str, Any]] = []
 
     def _continued(self, step: int) -> Position:
-        if not step:
-            return Position()
-        for line in reversed((self.out / "position.jsonl").read_text().splitlines()):
-            row = json.loads(line)
-            if row["step"] == step:
-                return Position(**row)
-        raise InputError(f"{self.out / 'position.jsonl'} does not tell when step {step} was; give another --out.")
+        """Where step `step` was; of what a killed call wrote after it nothing stays.
+
+        Raises:
+            InputError: position.jsonl does not tell.
+        """
+        positions = self.out / "position.jsonl"
+        found = [row for row in read_until(positions, step) if row["step"] == step]
+        if step and not found:
+            raise InputError(f"{positions} does not tell when step {step} was; give another --out.")
+        for path in (positions, self.out / "log.jsonl"):
+            cut_back(path, step)  # later steps are made again
+        return Position(**found[-1]) if step else Position()
 
     @property
     def progress(self) -> float:
@@ -140,6 +150,8 @@ class SlotTraining:
     def train(self, until: float) -> None:
         """Trains until a moment of `time.monotonic`, or until the schedule's end; keeps and evaluates on the way.
 
+        What fails of keeping and evaluating beyond the checkpoint is recorded and does not end the training.
+
         Raises:
             InputError: The loss is not finite, or not even the smallest batch fits into memory.
         """
@@ -149,10 +161,13 @@ class SlotTraining:
         interval = Interval(self.at, torch.zeros(3, device=self.device))
         self.objective.train()
         stage = stage_at(self.virtual_step, self.config)
-        size = self.batch_of(stage.views, stage.frames).size
+        size, kind = self.batch_of(stage.views, stage.frames).size, (0, 0)
         while self.progress < 1 and time.monotonic() < until:
             stage = stage_at(self.virtual_step, self.config)
             batch = self.batch_of(stage.views, stage.frames)
+            if kind != (stage.views, stage.frames):
+                kind = stage.views, stage.frames
+                self.memory.begin()
             started, size = time.perf_counter(), batch.size
             try:
                 interval.totals += self._step(clips, size, stage)
@@ -165,7 +180,7 @@ class SlotTraining:
                     raise InputError(f"A batch of {size} clips does not fit into memory; shrink slot.chunk.") from error
                 continue
             seconds = time.perf_counter() - started
-            batch.stepped(seconds, self._room())
+            batch.stepped(seconds, self.memory.room(s.memory))
             self.at = Position(self.at.step + 1, self.at.seconds + seconds, clips.place)
             log, keep = log_now(), keep_now()
             if log or keep:
@@ -196,12 +211,6 @@ class SlotTraining:
             [terms["diff"].detach().float() / size, still_loss(drawn.z, self.config.balance), norm.float()]
         )
 
-    def _room(self) -> bool:
-        if self.device.type != "cuda":
-            return True
-        total = torch.cuda.get_device_properties(self.device).total_memory
-        return 2 * torch.cuda.max_memory_allocated(self.device) < self.config.slot.memory * total
-
     def _log(self, interval: "Interval", waited: float, stage: Curriculum, size: int) -> None:
         since, seconds = interval.since, time.perf_counter() - interval.began
         steps = self.at.step - since.step
@@ -213,42 +222,60 @@ class SlotTraining:
         row |= {"copy": round(copy, 5), "grad_norm": round(norm, 4), "lr": self.optimiser.param_groups[0]["lr"]}
         row |= {"views": stage.views, "frames": stage.frames, "batch": size}
         row["clips_per_second"] = round((self.at.place - since.place) / max(seconds, 1e-9), 2)
-        row["steps_per_second"] = round(steps / max(seconds, 1e-9), 3)
+        row["seconds_per_step"] = round(seconds / max(steps, 1), 6)  # as RunLog does: eval.training_log sums it up
         row["waited_share"] = round(waited / max(seconds, 1e-9), 3)
         if self.device.type == "cuda":
-            row["peak_gpu_gib"] = round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)
+            row["peak_gpu_gib"] = round(self.memory.overall / 2**30, 2)
         self.write(row)
 
     def write(self, row: dict[str, Any]) -> None:
         """A line of log.jsonl, also printed."""
         print(json.dumps(row), flush=True)
-        with (self.out / "log.jsonl").open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        append(self.out / "log.jsonl", row)
 
     def keep(self, sampled: int | None = None, steps: int | None = None) -> None:
-        """Checkpoint, averaged weights in OUT/model, their figures on unseen clips and OUT/sheet.png.
+        """Checkpoint, averaged weights in OUT/model, their figures on unseen clips, OUT/sheet.png and hand-over.
+
+        What fails after the checkpoint is written goes to log.jsonl and `failed`; the other parts are still done.
 
         Raises:
             InputError: Weights are not finite; what was kept before stays.
         """
-        s = self.config.slot
         if not all(bool(torch.isfinite(value).all()) for value in self.objective.trained.values()):
             raise InputError(f"The weights of step {self.at.step} are not finite and are not kept; lower optim.lr.")
-        began = time.perf_counter()
-        with (self.out / "position.jsonl").open("a") as stream:
-            stream.write(json.dumps(vars(self.at)) + "\n")
+        append(self.out / "position.jsonl", vars(self.at), on_disk=True)
         self.checkpoints.save(self.at.step)
-        with self.ema.applied(self.objective):
-            self.objective.eval()
+        with self._may_fail("saving the model"), self.ema.applied(self.objective):
             self.model.meta.update(steps=self.at.step, seed=self.config.seed, shared_noise=self.config.shared_noise)
             self.model.save(self.out / "model.part")
             replace_folder(self.out / "model.part", self.out / "model")
-            figures = self.held_out.losses(self.model, self.objective)
-            more, rows = self.held_out.samples(self.model, sampled or s.sampled, steps or s.sample_steps)
+        with self._may_fail("evaluation"):
+            self._evaluate(sampled or self.config.slot.sampled, steps or self.config.slot.sample_steps)
+        with self._may_fail("hand-over"):
+            self.kept(self)
+        self.memory.begin()  # what evaluation took says nothing of a step
+
+    def _evaluate(self, sampled: int, steps: int) -> None:
+        """Figures of the averaged weights on unseen clips into `history` and the log, samples into OUT/sheet.png."""
+        began = time.perf_counter()
+        self.objective.eval()
+        try:
+            with self.ema.applied(self.objective):
+                figures = self.held_out.losses(self.model, self.objective)
+                more, rows = self.held_out.samples(self.model, sampled, steps)
+        finally:
             self.objective.train()
-        write_contact_sheet(self.out / "sheet.png", torch.stack(rows))
         figures = {"step": self.at.step, "trained_seconds": round(self.at.seconds, 1), **figures, **more}
         figures["evaluation_seconds"] = round(time.perf_counter() - began, 1)
         self.history.append(figures)
         self.write({"evaluation": figures})
-        self.kept(self)
+        write_contact_sheet(self.out / "sheet.png", torch.stack(rows))
+
+    @contextmanager
+    def _may_fail(self, part: str) -> Iterator[None]:
+        """A failure within is told and recorded, no more: a lent machine's minutes are for training."""
+        try:
+            yield
+        except Exception as error:
+            self.failed(part)
+            self.write({"failed": part, "step": self.at.step, "error": f"{type(error).__name__}: {error}"[:1500]})

@@ -160,9 +160,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
         speed = float(np.exp(extra.uniform(-1, 1) * np.log1p(self.speed)))
         swell = extra.spawn(1)[0]
         if self.catalog is None or rng.random() < self.procedural_fraction:
-            body = generate(rng)
+            body, tries = generate(rng), 1
             while self.verbs and not self.verbs & set(body.verbs):
-                body = generate(rng)
+                if tries == TRIES:
+                    raise InputError(
+                        f"{TRIES} procedural objects in a row do none of {', '.join(sorted(self.verbs))}; name other "
+                        "verbs, or set data.procedural_fraction=0 and use rigs."
+                    )
+                body, tries = generate(rng), tries + 1
             if self.verbs:
                 body.verbs = {verb: waves for verb, waves in body.verbs.items() if verb in self.verbs}
             if self.proportions:

@@ -8,7 +8,7 @@ the picture over mid-grey 0.5, channel 3 is coverage.
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 
 @runtime_checkable
@@ -30,7 +30,8 @@ class ClipAutoencoder(Protocol):
             rgba: [B, V, T, 4, H, W] in 0..1.
 
         Returns:
-            [B, V, T, C, H/factor, W/factor]. A reference-conditioned autoencoder returns exact zeros for frame 0.
+            [B, V, T, C, H/factor, W/factor]. A reference-conditioned autoencoder returns exact zeros for frame 0, one
+            with a posterior returns its mean.
         """
         ...
 
@@ -54,6 +55,20 @@ class ClipAutoencoder(Protocol):
 
         Returns:
             [B, V, Cc, h, w], or None where the latent of frame 0 itself shows the object (SD VAE).
+        """
+        ...
+
+
+@runtime_checkable
+class PosteriorAutoencoder(ClipAutoencoder, Protocol):
+    """An autoencoder whose encoder gives a distribution (SD VAE), of which training takes samples."""
+
+    def encode_sample(self, rgba: Tensor, generator: Generator) -> Tensor:
+        """Like ``encode``, a sample instead of the mean.
+
+        Args:
+            rgba: [B, V, T, 4, H, W] in 0..1.
+            generator: Of the CPU, so that the sample does not depend on the device.
         """
         ...
 

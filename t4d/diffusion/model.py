@@ -126,6 +126,13 @@ class VideoModel:
         return self.scheduler_config["prediction_type"]
 
     @property
+    def longest_clip(self) -> int:
+        """Most frames of a clip that the denoiser takes; 10^9 where it does not say."""
+        network, mean = cast(Any, self.unet), getattr(self.unet, "expected_motion", None)
+        most = int(network.config["motion_max_seq_length"]) if hasattr(network, "config") else 10**9
+        return most if mean is None else min(most, int(mean.frames))
+
+    @property
     def guidance(self) -> float:
         """Default guidance scale."""
         return float(self.meta.get("guidance", 1.0))

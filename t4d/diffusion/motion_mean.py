@@ -33,8 +33,9 @@ class _Block(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.to_out = nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        nn.init.zeros_(self.to_out.weight)
-        nn.init.zeros_(self.narrow.weight)
+        for last in (self.to_out, self.narrow):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.to_qkv(self.norm_attention(x)).chunk(3, -1)
@@ -82,7 +83,7 @@ class MotionMean(ModelMixin, ConfigMixin):
                 f"A motion mean reads the appearance of frame 0, {FOLD} x {FOLD} pixels folded into channels, and the "
                 f"network's cond_concat_channels are {appearance_channels}; give a multiple of {FOLD**2}."
             )
-        if width % 8 or width % heads or layers < 1 or frames < 2:
+        if heads < 1 or width % 8 or width % heads or layers < 1 or frames < 2:
             raise InputError(
                 f"A motion mean of width {width}, {heads} heads, {layers} layers and {frames} frames was asked for; "
                 "the width must be a multiple of 8 and of the heads, with 1 layer and 2 frames or more."
@@ -108,7 +109,12 @@ class MotionMean(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.head.bias)
 
     def forward(
-        self, appearance: Tensor, text: Tensor, cameras: Tensor, pooled_text: Tensor | None = None, frames: int = 16
+        self,
+        appearance: Tensor,
+        text: Tensor,
+        cameras: Tensor,
+        pooled_text: Tensor | None = None,
+        frames: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The mean clip, and what it was read from.
 
@@ -117,12 +123,20 @@ class MotionMean(ModelMixin, ConfigMixin):
             text: Tokens [B, L, D].
             cameras: [B, V, 16].
             pooled_text: [B, P].
-            frames: T, at most the network's own.
+            frames: T, at most the network's own, which is the default.
 
         Returns:
             Latents [B, V, T, C, h, w], whose frame 0 is zero, as the latents of frame 0 are; and the tokens behind
             them, [B, V, width, h, w]: what the object's parts are and what the sentence has them do.
+
+        Raises:
+            InputError: The clip is longer than the network's.
         """
+        frames = self.frames if frames is None else frames
+        if not 2 <= frames <= self.frames:
+            raise InputError(
+                f"A motion mean of {self.frames} frames was asked for a clip of {frames}; ask for 2 to {self.frames}."
+            )
         B, V, _, h, w = appearance.shape
         x = F.pixel_shuffle(appearance.flatten(0, 1), FOLD).contiguous(memory_format=torch.channels_last)
         x = self.stem(x).flatten(2).transpose(1, 2)  # [B*V, h*w, width]

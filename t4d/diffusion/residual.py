@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with a skip; the second starts at zero so that depth costs nothing at first.
+    """Two 3x3 convolutions with a skip; the second's weights start at zero so that depth costs nothing at first.
 
     Args:
         channels: Of input and output, a multiple of 8.

@@ -85,7 +85,7 @@ class MultiViewMotionUNet(UNetMotionModel):
             )
         for heads in (num_attention_heads, motion_num_attention_heads):
             counts = [heads] * levels if isinstance(heads, int) else list(heads)
-            if len(counts) != levels or any(w % 2 or w % n for w, n in zip(block_out_channels, counts)):
+            if len(counts) != levels or any(n < 1 or w % 2 or w % n for w, n in zip(block_out_channels, counts)):
                 raise InputError(
                     f"Widths {tuple(block_out_channels)} do not go with heads {heads}; every width must be even and a "
                     "multiple of its level's heads."

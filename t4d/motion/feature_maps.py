@@ -160,7 +160,7 @@ def _fields(network: nn.Module) -> dict:
 
 def clip_length(model: VideoModel) -> int:
     """Frames the model was trained on, else the most its network takes."""
-    most = int(model.unet.config["motion_max_seq_length"]) if hasattr(model.unet, "config") else 10**9  # type: ignore
+    most = model.longest_clip
     return max(2, min(int(model.meta.get("frames", most)), most))
 
 

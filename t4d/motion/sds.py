@@ -72,6 +72,11 @@ class VideoGuidance:
                 f"4D-SDS with {frames} frames and noise levels {t_min} to {t_max} was asked for; expected at least 2 "
                 f"frames and levels in order within 0..{len(self.alphas_cumprod) - 1}."
             )
+        if frames > model.longest_clip:
+            raise InputError(
+                f"4D-SDS with {frames} frames was asked for, the model's clips have at most {model.longest_clip}; ask "
+                "for fewer (guidance.frames)."
+            )
         for part in model.parts.values():
             part.requires_grad_(False).eval()
         with torch.no_grad():  # an autoencoder that takes other sizes only says so now, not after the reconstruction

@@ -101,6 +101,8 @@ def test_chosen_verbs(folder):
     assert {found[i]["verb"] for i in range(24)} == {"run", "swim"}, "procedural fish swim, nothing else does anything"
     with pytest.raises(InputError, match="no rig"):
         ClipDataset(folder, verbs=("walk",), **options)
+    with pytest.raises(InputError, match="procedural objects in a row do none of leap"):
+        ClipDataset(None, verbs=("leap",), **{**options, "procedural_fraction": 1.0})[0]
     with pytest.raises(InputError, match="unknown verbs strut"):
         ClipDataset(folder, verbs=("run", "strut"), **options)
 

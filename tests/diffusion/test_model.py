@@ -165,7 +165,16 @@ def test_sd_autoencoder_scales_and_keeps_frames_apart():
     out = vae.decode(z, clip[:, :, 0])
     assert out.shape == clip.shape and bool((out[..., 3, :, :] == 1).all())
     assert vae.condition(clip[:, :, 0]) is None
-    assert not torch.equal(vae.train().encode(clip), z)  # a posterior sample in training
+    assert torch.equal(vae.train().encode(clip), z)  # a sample is asked for, whatever the mode
+    rough = clip.requires_grad_()
+    a, b = (vae.encode_sample(rough, torch.Generator().manual_seed(seed)) for seed in (5, 6))
+    assert not torch.allclose(a, z, atol=1e-3) and not torch.allclose(a, b, atol=1e-3)
+    again = vae.encode_sample(rough.detach(), torch.Generator().manual_seed(5))
+    torch.testing.assert_close(again, a)
+    (held,) = torch.autograd.grad(a.sum(), rough)  # chunks are encoded again, with the same noise
+    vae.chunk = 100
+    (whole,) = torch.autograd.grad(vae.encode_sample(rough, torch.Generator().manual_seed(5)).sum(), rough)
+    torch.testing.assert_close(held, whole)
 
 
 def test_absent_public_weights_are_told_in_one_sentence(monkeypatch):

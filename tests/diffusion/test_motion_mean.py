@@ -84,6 +84,7 @@ def test_gradients(mean, inputs):
         ({"appearance_channels": 24}, "multiple of 16"),
         ({"width": 20}, "multiple of 8"),
         ({"heads": 3}, "of the heads"),
+        ({"heads": 0}, "of the heads"),
         ({"frames": 1}, "2 frames"),
     ],
 )
@@ -218,3 +219,9 @@ def test_models_that_cannot_get_one(pair):
         give_motion_mean(noise, SIZES)
     with pytest.raises(InputError, match="breadth"):
         give_motion_mean(given(small_unet(cond_concat_channels=32)), {"breadth": 4})
+
+
+@pytest.mark.parametrize("frames", [1, 7])
+def test_clips_of_other_lengths_are_refused_instead_of_cut(mean, inputs, frames):
+    with pytest.raises(InputError, match="motion mean of 6 frames"):
+        mean(**inputs, frames=frames)

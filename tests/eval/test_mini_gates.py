@@ -109,6 +109,7 @@ def test_verbs_of_a_model_that_listens_and_of_one_that_does_not(world, monkeypat
     assert right > 0.6 and main.value == pytest.approx(1)  # it shows the real clips: the ceiling by construction
     assert f"chance {CHANCE:.2f}" in main.note and main.clips == 3
     assert by["the same in pixels"].value > 1
+    assert "one answer to all 0.33" in main.note and "right: " in main.note  # three verbs, each asked for once
     deaf, told = verb_gates(Parrot(world, lambda verb: "walk", 0.1), made)
     assert len({answer["made"] for answer in told.values()}) == 1  # whatever is asked
     assert deaf[0].value < 0.5 and deaf[0].holds == "no"
@@ -119,7 +120,9 @@ def test_objects_weigh_alike_and_are_what_is_resampled():
     gate = over_objects("x", "y", [("a", 1.0), ("a", 1.0), ("a", 1.0), ("b", 3.0)], (0, 2.5))
     assert gate.value == 2 and gate.objects == 2 and gate.clips == 4
     assert (gate.low, gate.high) == (1, 3) and gate.holds == "unsure"
-    assert over_objects("x", "y", [("a", 1.0), ("b", 2.0)], (0, 2.5)).holds == "yes"
+    few = [(name, value) for name, value in zip("abcd", (1.0, 2.0, 1.5, 1.2))]
+    assert over_objects("x", "y", few, (0, 2.5)).holds == "unsure"  # four objects say nothing of a fifth
+    assert over_objects("x", "y", [*few, ("e", 1.1)], (0, 2.5)).holds == "yes"
     assert over_objects("x", "y", [("a", 4.0), ("b", 2.0)], (0, 2.5)).holds == "no"
     ratio = over_objects("x", "y", [("a", 4.0), ("b", 0.25)], (0.5, 2), log=True)
     assert ratio.value == pytest.approx(1) and ratio.high == pytest.approx(4)

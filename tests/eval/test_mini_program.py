@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from mini_world import make_rigs
 from safetensors.torch import load_file, save_file
 
 from eval import mini, mini_clips, mini_forks, mini_truth
-from eval.mini_cases import Case, Plan
+from eval.mini_cases import FULL, Case, Plan
 from eval.mini_forks import FORKS, check_paired, compare, load, verdict
 from eval.mini_gates import over_objects
 from eval.mini_probe import content_of, paired
@@ -128,6 +129,40 @@ def test_pairs_and_verdicts():
     worse = over_objects("6", "x", [("a", 0.1), ("b", 0.3)], mini_forks.ANY)
     assert verdict(worse) == "refuted"
     assert verdict(over_objects("6", "x", [("a", -0.1), ("b", 0.3)], mini_forks.ANY)) == "undecided"
+
+
+def test_the_claim_is_judged_on_clips_of_unseen_objects_that_are_to_move():
+    each = [("far", "walk", True), ("real3d", "run", False), ("near", "walk", True), ("far", "idle", True)]
+    rows = [{"group": group, "verb": verb, "rest": rest} for group, verb, rest in each]
+    found = {kind: [list(rows).index(dict(row)) for row in some] for kind, some in mini_forks.kinds(rows).items()}
+    assert found == {
+        **{"unseen, moving": [0, 1], "unseen, from rest": [0], "unseen, mid-motion": [1]},
+        **{"near, moving": [2], "stands still": [3]},
+    }
+
+
+def test_the_plan_asks_what_the_gates_need():
+    rig_split = {"far": set(), "near": set(), "real3d": set()}
+    for case in FULL.first:
+        rig_split[case.group].add(case.object)
+    counts = Counter(case for case, _ in FULL.samples(tuple(range(8))))
+    eight = {case.object for case, number in counts.items() if number == 8}
+    four = {case.object for case, number in counts.items() if number >= 4}
+    assert len(eight) == 4 and eight < four and len(four) == 7  # 2b: best of 8; 3a: best of 4
+    assert all(case.rest and case.group != "near" for case, number in counts.items() if number > 1)
+    assert not rig_split["far"] & rig_split["near"]
+
+
+@pytest.mark.data
+def test_far_objects_are_of_joint_sets_that_are_not_trained_on(shared_data):
+    folder = shared_data / "data" / "rigs_cc0"
+    split = json.loads((folder / "split.json").read_text())
+    joints = {each["path"]: each["joint_set"] for each in json.loads((folder / "catalog.json").read_text())}
+    known = {joints[path] for path in split["train"]}
+    for case in FULL.first:
+        if case.group != "real3d":
+            assert f"{case.rig}.glb" in split[case.group]
+            assert (joints[f"{case.rig}.glb"] in known) == (case.group == "near")
 
 
 def test_a_missing_fork_is_told(tmp_path):

@@ -241,6 +241,8 @@ def test_reference_conditioned_latents_and_the_project_network() -> None:
     guide(asset, seeded()).backward()
     assert asset.means.grad is not None and float(asset.means.grad.abs().amax(dim=(1, 2)).min()) > 0
     assert all(p.grad is None for part in found.parts.values() for p in part.parameters())
+    with pytest.raises(InputError, match="at most 32"):
+        VideoGuidance(found, PROMPT, size=64, frames=33)
     with pytest.raises(InputError, match="multiples of 16"):
         VideoGuidance(found, PROMPT, size=72)
     with pytest.raises(InputError, match="squares of 32 px or a multiple"):

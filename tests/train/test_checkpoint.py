@@ -1,10 +1,15 @@
 """Checkpoints are whole or absent, old ones go, and a wrong one is refused by what is wrong with it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from accelerate import Accelerator
 
 from t4d.errors import InputError
+from t4d.paths import REPO
 from train.checkpoint import Checkpoints, replace_folder
 from train.runs import Ema
 
@@ -111,3 +116,73 @@ def test_a_folder_takes_anothers_place(tmp_path):
         (tmp_path / name / name).touch()
     replace_folder(tmp_path / "new", tmp_path / "place")
     assert [path.name for path in tmp_path.rglob("*")] == ["place", "new"]
+
+
+def seen_by_others(monkeypatch, *found) -> None:
+    """What processes 1.. tell of their disks."""
+    monkeypatch.setattr("train.checkpoint.gather_object", lambda mine: [*mine, *found])
+
+
+def test_processes_that_see_other_checkpoints_do_not_start(tmp_path, monkeypatch):
+    a = make(tmp_path)
+    a.save(4)
+    told = []
+    monkeypatch.setattr("train.checkpoint.gather_object", lambda mine: told.extend(mine) or mine * 3)
+    assert make(tmp_path).resume("latest") == 4  # all see the same
+    (mine,) = told
+    assert mine[0] == "step_00000004"
+
+    for which in ("latest", "never"):  # also where this process alone would have another reason to stop
+        for other in (("no checkpoint", ""), ("step_00000003", mine[1]), ("step_00000004", "of another run")):
+            b = make(tmp_path)
+            before = {name: value.clone() for name, value in b.module.state_dict().items()}
+            seen_by_others(monkeypatch, mine, other)
+            words = rf"process 0, 1 sees step_00000004; process 2 sees {other[0]}\. .* a disk that all machines see"
+            with pytest.raises(InputError, match=words):
+                b.resume(which)
+            assert all(torch.equal(value, before[name]) for name, value in b.module.state_dict().items())
+    with pytest.raises(InputError, match="sees no checkpoint; process 1 sees step_00000004"):
+        seen_by_others(monkeypatch, mine)
+        make(tmp_path / "empty").resume("latest")
+
+    folder = tmp_path / "checkpoints" / "step_00000004"  # given by name, on one machine only
+    for which, words in (
+        (folder, f"and {folder}; process 1"),
+        (tmp_path / "x", f"and not {tmp_path / 'x'}; process 1"),
+    ):
+        seen_by_others(monkeypatch, ("no checkpoint and something else", ""))
+        with pytest.raises(InputError, match=words):
+            make(tmp_path / "empty").resume(str(which))
+
+
+ALONE = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import torch.distributed as dist
+from accelerate import Accelerator
+from test_checkpoint import make
+from t4d.errors import InputError
+rank = Accelerator(cpu=True).process_index
+out = Path(sys.argv[3]) / str(rank)
+try:
+    found = str(make(out).resume("latest"))
+except InputError as error:
+    found = str(error)
+(Path(sys.argv[3]) / f"{rank}.txt").write_text(found)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_real_processes_with_a_disk_each_both_stop(tmp_path):
+    make(tmp_path / "0").save(4)
+    (tmp_path / "alone.py").write_text(ALONE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [tmp_path / "alone.py", REPO, REPO / "tests" / "train", tmp_path]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run([str(x) for x in command], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in (0, 1):
+        words = (tmp_path / f"{rank}.txt").read_text()
+        assert "process 0 sees step_00000004; process 1 sees no checkpoint" in words, words

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from t4d.diffusion.autoencoders.reference import ReferenceAutoencoder
+from t4d.diffusion.autoencoders.sd import SDAutoencoder
+from t4d.diffusion.interfaces import PosteriorAutoencoder
 from t4d.diffusion.schedule import linear_alphas_cumprod
+from t4d.diffusion.weights import load_module, save_module
 from t4d.errors import InputError
 from train.config import Curriculum, OptimConfig, StageOneTrainConfig
 from train.draws import clean_latents, draw, noised
@@ -129,24 +132,56 @@ def test_latents_are_taken_where_the_clips_have_them():
     torch.testing.assert_close(clean_latents(model, video, video.rgba), model.encode(video.rgba))
 
 
-def test_a_posteriors_sample_is_the_clips_own():
-    class Sampling:
-        latent_channels, factor = 2, 8
+def sd_autoencoder(folder, chunk: int) -> SDAutoencoder:
+    """A tiny one as a model folder gives it."""
+    torch.manual_seed(3)
+    save_module(SDAutoencoder((8, 8, 8, 8), 1, 4, 4, chunk=chunk), folder, torch.float32)
+    return load_module(SDAutoencoder, folder)
 
-        def encode(self, rgba):
-            return torch.randn(*rgba.shape[:3], 2, 4, 4)
 
-    data = clips(3)
+def test_training_takes_samples_of_the_posterior_each_the_clips_own(tmp_path):
+    cpu, plain, data = torch.device("cpu"), config(turn_views=0), clips(3)
     del data["flow"]
+    model = sd_autoencoder(tmp_path / "a", chunk=5)
+    assert not model.training and isinstance(model, PosteriorAutoencoder)
+
+    def z(places, step=0, seed=0, network=model):
+        some = {n: [x[i] for i in places] if n == "caption" else x[list(places)] for n, x in data.items()}
+        drawn = draw(some, STAGE, plain.model_copy(update={"seed": seed}), step, places, 1000)
+        return noised(drawn, network, ALPHAS, plain, cpu).z, drawn
+
     torch.manual_seed(0)
-    together = draw(data, STAGE, config(), 0, [0, 1, 2], 1000)
-    a = clean_latents(Sampling(), together, together.rgba)  # type: ignore[arg-type]
+    found, drawn = z([0, 1, 2])
     after = torch.rand(())
-    alone = draw({n: x[1:2] for n, x in data.items()}, STAGE, config(), 0, [1], 1000)
-    b = clean_latents(Sampling(), alone, alone.rgba)  # type: ignore[arg-type]
-    assert torch.equal(a[1], b[0]) and not torch.equal(a[0], a[1])
     torch.manual_seed(0)
     assert torch.equal(after, torch.rand(()))  # nobody else's random numbers are used up
+
+    with torch.no_grad():
+        mean = model.encode(drawn.rgba)
+        moments = [model.vae.encode(2 * x[:, :3] - 1).latent_dist for x in drawn.rgba.flatten(0, 2).split(5)]
+        torch.testing.assert_close(clean_latents(model, drawn, drawn.rgba), mean)  # where nobody asks for a sample
+    std = torch.cat([m.std for m in moments]).unflatten(0, mean.shape[:3]) * model.scaling_factor
+    off = ((found - mean) / std).flatten(1)
+    assert float(off.std()) == pytest.approx(1, abs=0.1) and abs(float(off.mean())) < 0.1
+    assert (torch.corrcoef(off) - torch.eye(3)).abs().max() < 0.2  # no two clips are off alike
+
+    torch.testing.assert_close(z([0, 1, 2])[0], found, rtol=0, atol=0)
+    apart = torch.cat([z([0])[0], z([1, 2])[0]])
+    torch.testing.assert_close(apart, found, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(z([0, 1, 2], network=sd_autoencoder(tmp_path / "b", 2))[0], found, rtol=1e-4, atol=1e-5)
+    for other in (z([0, 1, 2], step=1)[0], z([0, 1, 2], seed=1)[0]):
+        assert float((other - found).abs().mean()) > 0.5 * float(std.mean())
+
+
+def test_latents_without_a_posterior_are_encoded_as_ever():
+    model = ReferenceAutoencoder(widths=(8, 8, 8), working_side=SIDE).eval()
+    assert not isinstance(model, PosteriorAutoencoder)
+    pictures = clips()
+    del pictures["flow"]
+    drawn = draw(pictures, STAGE, config(), 0, [0, 1], 1000)
+    found = noised(drawn, model, ALPHAS, config(), torch.device("cpu")).z
+    with torch.no_grad():
+        torch.testing.assert_close(found, model.encode(drawn.rgba))
 
 
 def test_counts_of_terms_and_late_times():

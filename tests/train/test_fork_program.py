@@ -45,6 +45,9 @@ def test_a_fork_takes_from_its_base_what_is_not_set():
         (["trainable=[unet]"], "remove trainable"),
         (["autoencoder=runs/x"], "remove autoencoder"),
         (["model={block_out_channels: [8]}"], "remove model"),
+        (["scheduler={beta_end: 0.02}"], "remove scheduler"),
+        (["text_encoder=runs/x"], "remove text_encoder"),
+        (["motion_mean=runs/x"], "remove motion_mean"),
         (["fork=runs/nowhere"], "No video model was found in runs/nowhere"),
     ],
 )

@@ -20,6 +20,7 @@ from t4d.diffusion.unet import MultiViewMotionUNet
 from t4d.diffusion.weights import load_module
 from t4d.errors import InputError
 from t4d.paths import REPO
+from train import motion_mean as program
 from train.config import MotionMeanConfig, OptimConfig, StageOneTrainConfig, load_config
 from train.mean_batch import drawn, recolored, whole
 from train.motion_mean import Objective, judge
@@ -77,6 +78,29 @@ def test_stop_and_resume_equals_an_uninterrupted_run(tmp_path):
         train(tmp_path / "refused", pool, *refused)
     with pytest.raises(AssertionError, match=r"'layers': 1.* set model to these"):
         train(tmp_path / "refused", pool, refused[0], "model.layers=2")
+    # the checkpoint holds the mean alone, so it goes on with the base that it was trained on only
+    other = VideoModel.load(tmp_path / "plain")
+    other.label = "another base"
+    other.save(tmp_path / "other")
+    with pytest.raises(AssertionError, match="base"):
+        train(tmp_path / "parts", pool, f"weights={tmp_path / 'other'}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["optim.accumulate=4"], "optim.accumulate"),
+        (["trackers=[trackio]"], "trackers"),
+        (["data.frames=24"], "Clips have 24 frames and the motion mean 16"),
+        (["pool_clips=700"], "no multiple of pool_shard, 500"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is_rendered(overrides, told, tmp_path):
+    given = ["weights=mini", f"pool={tmp_path / 'pool'}", *overrides]
+    config = load_config(MotionMeanConfig, REPO / "train" / "configs" / "motion_mean.yaml", given)
+    with pytest.raises(InputError, match=told):
+        program.train(config, tmp_path / "out", "latest", 1.0)
+    assert not (tmp_path / "pool").exists()
 
 
 @pytest.fixture(scope="module")

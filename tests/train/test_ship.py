@@ -107,6 +107,15 @@ def test_an_earlier_versions_logs_are_kept_under_its_name(runs, tmp_path):
     assert (out / "MODEL_CARD.md").read_text() == "# mini v6"  # by hand
 
 
+def test_logs_of_labels_without_a_version_are_kept(runs, tmp_path):
+    out = tmp_path / "mini"
+    ship(write_run(tmp_path / "fox", tiny(1, "my fox model"), [9]), out)
+    ship(write_run(tmp_path / "crab", tiny(2, "my crab model"), [4]), out)
+    logs = {path.name: path.read_text() for path in (out / "training").glob("*.jsonl")}
+    assert logs.keys() == {"stage1_0.jsonl", "earlier_stage1_0.jsonl"}
+    assert '"step": 9' in logs["earlier_stage1_0.jsonl"] and '"step": 4' in logs["stage1_0.jsonl"]
+
+
 def test_the_motion_means_log_is_named_after_its_program(runs, tmp_path):
     mean, out = write_run(tmp_path / "mean", None, [5]), tmp_path / "mini"
     first, *rows = (mean / "log.jsonl").read_text().splitlines()

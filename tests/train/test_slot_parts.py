@@ -1,8 +1,12 @@
 """Parts of the slot's program: growing batches, batched draws, what comes back, wheels."""
 
+import json
+import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,15 +18,20 @@ from t4d.diffusion.model import VideoModel
 from t4d.diffusion.schedule import add_noise
 from t4d.errors import InputError
 from t4d.paths import ASSETS, REPO
+from train import slot_bench
 from train.config import Curriculum, DataConfig, StageOneTrainConfig, load_config
 from train.draws import Drawn, clean_latents
+from train.networks import build
 from train.runs import batches
 from train.slot_back import MOST_BYTES, pack_model, send
 from train.slot_batch import GrowingBatch
 from train.slot_bench import run
+from train.slot_call import Results
 from train.slot_clips import Shown, SlotClips, views_of
 from train.slot_config import SlotConfig
 from train.slot_draw import noised, times
+from train.slot_log import cut_back, read_until
+from train.slot_memory import PeakMemory
 from train.slot_wheels import needs, pins
 from train.sources import clips as clips_of_config
 from train.sources import rendered_or_stored
@@ -153,9 +162,16 @@ def test_settings_that_a_slot_cannot_use_are_told():
         ("slot.batch=3", "multiples of slot.chunk"),
         ("optim.accumulate=2", "one micro-step"),
         ("slot.nonsense=1", "slot.nonsense"),
+        ("slot.compile=true", "slot.compile"),  # took more minutes than a call has
+        ("optim.gradient_checkpointing=true", "does not use optim.gradient_checkpointing .found True"),
+        ("trackers=[tensorboard]", "does not use trackers"),
+        ("save_steps=10", "does not use save_steps .found 10.: leave it out; set slot.sheet_seconds"),
+        ("data.workers=4", "does not use data.workers .* set slot.workers"),
     ):
         with pytest.raises(InputError, match=words):
             load_config(SlotConfig, SLOT, [override])
+    same = ["optim.gradient_checkpointing=false", "trackers=[]", "data.workers=1"]
+    assert load_config(SlotConfig, SLOT, same) == load_config(SlotConfig, SLOT, [])
     mini = load_config(StageOneTrainConfig, REPO / "train" / "configs" / "mini.yaml", [])
     assert mini.data.renderer == "cpu"
 
@@ -187,8 +203,35 @@ def test_what_comes_back_is_few_whole_files(tmp_path: Path):
     for i in range(3):
         (back / f"bench_{i}.json").write_text("{}")
     (model / "big.bin").unlink()
-    with pytest.raises(InputError, match="more than 8"):
+    with pytest.raises(InputError, match=r"10 files lie in .* at most 8 come back \(bench_0\.json, bench_1\.json"):
         send(tmp_path / "run", back)
+
+
+def test_the_slots_own_network_and_its_measurements_come_back(tmp_path: Path, monkeypatch):
+    out, back = tmp_path / "run", tmp_path / "back"
+    build(load_config(SlotConfig, SLOT, [])).save(out / "model")
+    results, own = Results(out), slot_bench.commands(out / "bench")
+    for name in ("log.jsonl", "sheet.png", "config.yaml"):
+        (out / name).write_text("{}")
+    written = [command[command.index("--out") + 1] for command in own.values() if "--out" in command]
+    assert written == [str(out / "bench" / f"{name}.json") for name in ("render", "paper_step", "paper_sampling")]
+
+    def writes(file: str) -> list[str]:
+        return [sys.executable, "-c", f"open({file!r}, 'w').write('{{\"seconds\": 3}}')"]
+
+    (out / "bench").mkdir()
+    (out / "bench" / "gsplat.json").write_text("{}")  # of an earlier call
+    programs = {name: writes(file) for name, file in zip(own, written)} | {"gsplat": [sys.executable, "-c", "1/0"]}
+    monkeypatch.setattr(slot_bench, "commands", lambda folder: programs)
+    found = slot_bench.measure(torch.device("cuda"), out / "bench", time.monotonic() + 500)
+    assert found.keys() == own.keys() and found["paper_step"]["report"] == {"seconds": 3}
+    assert found["gsplat"]["status"] == 1 and "report" not in found["gsplat"]
+    results.add(bench=found)
+    names = [path.name for path in send(out, back)]
+    assert len(names) <= 8 and len([name for name in names if name.startswith("model-")]) >= 3
+    assert {"results.json", "log.jsonl", "sheet.png"} <= set(names)
+    told = json.loads((back / "results.json").read_text())["calls"][0]["bench"]
+    assert [part.get("report") for part in told.values()] == [{"seconds": 3}] * 3 + [None]
 
 
 def test_the_shipped_mini_comes_back_as_it_is(tmp_path: Path):
@@ -200,8 +243,6 @@ def test_the_shipped_mini_comes_back_as_it_is(tmp_path: Path):
 
 
 def test_measurements_end_in_time_and_keep_their_words():
-    import sys
-
     slow = run([sys.executable, "-u", "-c", "import time; print('began', flush=True); time.sleep(60)"], 2)
     assert slow["status"] is None and "began" in slow["output"]
     assert run([sys.executable, "-c", "raise SystemExit('no: 3')"], 30) == {"status": 1, "output": "no: 3\n"}
@@ -218,3 +259,38 @@ def test_wheels_follow_pins_and_needs(tmp_path: Path):
         archive.writestr("x-1.dist-info/METADATA", "\n".join(lines) + "\n\n")
     assert [str(r.name) for r in needs(wheel, "3.12")] == ["a", "d"]
     assert [str(r.name) for r in needs(wheel, "3.11")] == ["a", "b", "d"]
+
+
+def test_a_killed_calls_lines_are_cut_back(tmp_path: Path, capsys):
+    log = tmp_path / "log.jsonl"
+    rows = [{"event": "start", "step": 0}, {"step": 5}, {"evaluation": {"step": 5}}, {"step": 9}]
+    rows += [{"evaluation": {"step": 9}}, {"failed": "evaluation", "step": 9}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    log.write_text(text + '{"step": 5, "se')
+    assert read_until(log, 8) == rows[:3] and "half written" in capsys.readouterr().out
+    cut_back(log, 8)
+    assert [json.loads(line) for line in log.read_text().splitlines()] == rows[:3]
+    log.write_text(text.rstrip("\n"))  # the last line is whole but for its end
+    cut_back(log, 9)
+    assert log.read_text() == text
+    cut_back(tmp_path / "none.jsonl", 8)
+    assert read_until(tmp_path / "none.jsonl", 8) == [] and not (tmp_path / "none.jsonl").exists()
+
+
+def test_room_is_of_the_present_steps_and_the_peak_of_all(monkeypatch):
+    peak = [0]
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
+    memory = PeakMemory(torch.device("cuda"))
+    peak[0] = 40  # evaluation
+    assert not memory.room(0.6) and memory.overall == 40
+    memory.begin()
+    peak[0] = 20  # a step
+    assert memory.room(0.6) and memory.overall == 40
+    memory.begin()
+    peak[0] = 50
+    assert memory.overall == 50 and not memory.room(1.0)  # twice as much is all there is
+    cpu = PeakMemory(torch.device("cpu"))
+    cpu.begin()
+    assert cpu.room(0.1) and cpu.overall == 0 and peak == [50]

@@ -56,7 +56,7 @@ class SDAutoencoder(ModelMixin, ConfigMixin):
         self.chunk = chunk
 
     def encode(self, rgba: Tensor) -> Tensor:
-        """Latents of every frame: a posterior sample in training mode, its mean otherwise.
+        """Latents of every frame: the posterior's mean, in training mode too.
 
         Args:
             rgba: [B, V, T, 4, H, W] in 0..1, colour over mid-grey; coverage is not used.
@@ -64,18 +64,37 @@ class SDAutoencoder(ModelMixin, ConfigMixin):
         Returns:
             [B, V, T, C, H/factor, W/factor].
         """
+        return self._latents(rgba, None)
+
+    def encode_sample(self, rgba: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of every frame: a sample of the posterior.
+
+        Args:
+            rgba: As for `encode`.
+            generator: Of the CPU; the sample depends on neither the device nor `chunk`.
+
+        Returns:
+            [B, V, T, C, H/factor, W/factor].
+        """
+        cells = (rgba.shape[-2] // self.factor, rgba.shape[-1] // self.factor)
+        noise = torch.randn(rgba.shape[:3].numel(), self.latent_channels, *cells, generator=generator)
+        return self._latents(rgba, noise)
+
+    def _latents(self, rgba: Tensor, noise: Tensor | None) -> Tensor:
+        """Scaled latents of a clip; `noise` [B * V * T, C, h, w] is what a sample is off the mean, in deviations."""
         pictures = 2 * rgba[:, :, :, :3].flatten(0, 2).to(self.dtype) - 1
         keep = not pictures.requires_grad or len(pictures) <= self.chunk
+        chunks = pictures.split(self.chunk)
         parts = [
-            self._encode(part) if keep else checkpoint(self._encode, part, use_reentrant=False)
-            for part in pictures.split(self.chunk)
+            self._encode(*both) if keep else checkpoint(self._encode, *both, use_reentrant=False)
+            for both in zip(chunks, [None] * len(chunks) if noise is None else noise.split(self.chunk))
         ]
         z = torch.cat(cast(list[Tensor], parts)) * self.scaling_factor
         return z.unflatten(0, rgba.shape[:3])
 
-    def _encode(self, pictures: Tensor) -> Tensor:
+    def _encode(self, pictures: Tensor, noise: Tensor | None) -> Tensor:
         posterior = self.vae.encode(pictures).latent_dist  # type: ignore[union-attr]
-        return posterior.sample() if self.training else posterior.mode()
+        return posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
 
     def decode(self, z: Tensor, reference_rgba: Tensor) -> Tensor:
         """Pictures of latents.
