@@ -1,5 +1,6 @@
 """Composes the studio and launches it. This process never imports torch: heavy work is in `studio.worker`."""
 
+import logging
 import os
 import threading
 import time
@@ -18,7 +19,9 @@ from studio.service import Studio
 from studio.studies import Studies
 from studio.tabs import animate
 from studio.tabs import study as study_tab
+from studio.tasks import STAGE_CACHE_BYTES
 from t4d.errors import InputError
+from t4d.stages import prune
 
 TITLE = "Track4DGen Studio"
 HOUR = 3600
@@ -109,5 +112,9 @@ def run() -> None:
 
 def _clean_forever(workspace: Workspace) -> None:
     while True:
-        workspace.clean()
+        try:
+            workspace.clean()
+            prune(workspace.stages, STAGE_CACHE_BYTES)
+        except OSError:  # a disk's, or a race with a page: the next hour's turn
+            logging.getLogger(__name__).exception("cleaning")
         time.sleep(HOUR)

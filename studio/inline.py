@@ -1,12 +1,13 @@
 """Jobs in this process, for ZeroGPU, which forks its own GPU worker around each call."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from studio.job import Job, Snapshot
-from studio.worker import DROP, STOP, execute
+from studio.worker import DROP, STOP, execute, write_log
 
 
 class InlineJobs:
@@ -23,7 +24,8 @@ class InlineJobs:
         if os.environ.get("SPACES_ZERO_GPU"):
             import spaces  # pyright: ignore[reportMissingImports]  # present on ZeroGPU machines
 
-            self._execute = spaces.GPU(duration=gpu_seconds)(_execute_uncancellable)
+            on_gpu = spaces.GPU(duration=gpu_seconds)(_execute_uncancellable)
+            self._execute = lambda target, payload, folder, _asked: on_gpu(target, dict(payload), str(folder))
 
     @property
     def idle(self) -> bool:
@@ -51,19 +53,23 @@ class _InlineJob(Job):
             yield self.snapshot
             return
         yield self.snapshot
-        for message in self._run(self.target, self.payload, self.folder, lambda: self.asked):
-            self._receive(message)
-            yield self.snapshot
-            if self.asked >= (DROP if message.get("keeps") else STOP) and not self.snapshot.ended:
-                self._receive({"kind": "cancelled"})
+        try:
+            for message in self._run(self.target, self.payload, self.folder, lambda: self.asked):
+                self._receive(message)
                 yield self.snapshot
-            if self.snapshot.ended:
-                return
+                if self.asked >= (DROP if message.get("keeps") else STOP) and not self.snapshot.ended:
+                    self._receive({"kind": "cancelled"})
+                    yield self.snapshot
+                if self.snapshot.ended:
+                    return
+        except Exception as error:  # not the task's, which `execute` tells, but ZeroGPU's: no GPU left, time used up
+            write_log(str(self.folder), traceback.format_exc())
+            self._receive({"kind": "failed", "message": f"The GPU was not lent or was taken back: {error}"})
+            yield self.snapshot
 
 
-def _execute_uncancellable(
-    target: str, payload: Mapping[str, Any], folder: str, _asked: Callable[[], int]
-) -> Iterator[dict]:
-    # ZeroGPU's fork cannot see what is asked in this process: a stopped job ends when its generator is closed.
+def _execute_uncancellable(target: str, payload: Mapping[str, Any], folder: str) -> Iterator[dict]:
+    # ZeroGPU pickles what it is given for its fork, which cannot see what is asked in this process: a stopped job ends
+    # when its generator is closed.
     for message in execute(target, payload, folder, lambda: 0):
         yield {**message, "keeps": False}

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from t4d.errors import InputError
 from t4d.paths import REPO
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{24}")
@@ -38,6 +39,9 @@ class Workspace:
 
     Args:
         root: made if missing; None uses ``$T4D_RUNS``, else ``runs/studio`` of the repository.
+
+    Raises:
+        InputError: it cannot be written.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -45,7 +49,12 @@ class Workspace:
         self.private = self.root / "private"
         self.uploads = self.private / "uploads"
         self.stages = self.private / "stages"
-        self.uploads.mkdir(parents=True, exist_ok=True)
+        try:
+            self.uploads.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The studio's folder {self.root} cannot be written ({error.strerror}); set T4D_RUNS to one that can."
+            ) from error
 
     def new_run(self, title: str) -> Path:
         """Makes an empty run folder whose ``title.json`` names it in the history."""
@@ -98,13 +107,20 @@ class Workspace:
         shutil.rmtree(self.uploads / run.name, ignore_errors=True)
 
     def clean(self, runs_hours: float = 24 * 7, uploads_hours: float = 12) -> int:
-        """Deletes runs and uploads older than this; returns how many folders."""
+        """Deletes runs and uploads older than this; returns how many folders.
+
+        What `lend_input` lent is as old as its run may be: a job reads its object again at its end.
+        """
         now, count = time.time(), 0
         for folder, hours in [
             *((f, runs_hours) for f in self.root.iterdir() if RUN_ID.fullmatch(f.name)),
-            *((f, uploads_hours) for f in self.uploads.iterdir()),
+            *((f, runs_hours if RUN_ID.fullmatch(f.name) else uploads_hours) for f in self.uploads.iterdir()),
         ]:
-            if now - folder.stat().st_mtime > hours * HOUR:
+            try:
+                age = now - folder.stat().st_mtime
+            except FileNotFoundError:  # a page was closed, or a job ended, since the list was made
+                continue
+            if age > hours * HOUR:
                 shutil.rmtree(folder, ignore_errors=True)
                 count += 1
         return count

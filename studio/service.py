@@ -115,21 +115,23 @@ class Studio:
         config = Config.load(preset, [f"seed={int(seed)}", *settings.overrides(given)], variant)
         self.workspace.clean()
         run = self.workspace.new_run(f"{Path(source.name).stem} · {text}")
-        payload = {
-            "path": str(self.workspace.lend_input(Path(source.path), run)),
-            "prompt": text,
-            "out": str(run),
-            "cache": str(self.workspace.stages),
-            "config": config.model_dump(mode="json"),
-        }
         try:
+            payload = {
+                "path": str(self.workspace.lend_input(Path(source.path), run)),
+                "prompt": text,
+                "out": str(run),
+                "cache": str(self.workspace.stages),
+                "config": config.model_dump(mode="json"),
+            }
             with self._starting:
                 self._check_free(session)
                 job = self._jobs[session] = self.runner.submit(self.task, payload, run)
-        except InputError:
+        except (InputError, OSError) as error:
             self.workspace.return_input(run)
             self.workspace.drop_run(run)
-            raise
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"The upload {source.name} is no longer here; upload it again.") from error
         return job, run
 
     def _check_free(self, session: str) -> None:

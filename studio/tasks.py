@@ -66,22 +66,24 @@ def animate(payload: Mapping[str, Any], asked: Callable[[], int]) -> Iterator[di
 
     cache = Path(payload["cache"])
     request = AnimateRequest(Path(payload["path"]), payload["prompt"], Path(payload["out"]), config, cache)
-    for progress in run(request, cancel=lambda: asked() >= DROP, stop=lambda: asked() >= STOP):
-        result = None
-        if progress.result is not None:
-            found = dataclasses.asdict(progress.result)
-            result = {name: None if value is None else str(value) for name, value in found.items()}
-            result["zip"] = str(_zip_frames(progress.result.plys))
-        yield {
-            "stage": progress.stage,
-            "fraction": progress.fraction,
-            "message": progress.message,
-            "eta_s": progress.eta_s,
-            "preview": None if progress.preview is None else str(progress.preview),
-            "result": result,
-            "keeps": True,
-        }
-    prune(cache, STAGE_CACHE_BYTES)
+    try:
+        for progress in run(request, cancel=lambda: asked() >= DROP, stop=lambda: asked() >= STOP):
+            result = None
+            if progress.result is not None:
+                found = dataclasses.asdict(progress.result)
+                result = {name: None if value is None else str(value) for name, value in found.items()}
+                result["zip"] = str(_zip_frames(progress.result.plys))
+            yield {
+                "stage": progress.stage,
+                "fraction": progress.fraction,
+                "message": progress.message,
+                "eta_s": progress.eta_s,
+                "preview": None if progress.preview is None else str(progress.preview),
+                "result": result,
+                "keeps": True,
+            }
+    finally:
+        prune(cache, STAGE_CACHE_BYTES)
 
 
 def _zip_frames(folder: Path) -> Path:

@@ -56,6 +56,9 @@ def stage_upload(files: Sequence[Path], session: Path) -> Path:
     except InputError:
         shutil.rmtree(session, ignore_errors=True)
         raise
+    except OSError as error:  # the server keeps equal files of two visitors as one, which the other's upload took away
+        shutil.rmtree(session, ignore_errors=True)
+        raise InputError(f"The upload did not arrive whole ({error.strerror}); upload it again.") from error
     finally:
         for file in files:
             file.unlink(missing_ok=True)

@@ -269,7 +269,11 @@ def _read_preset(preset: str) -> dict[str, Any]:
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else _PRESETS / f"{preset}.yaml"
     if not path.is_file():
         raise InputError(f"Preset '{preset}' does not exist; use one of {', '.join(preset_names())} or a YAML file.")
-    data = _yaml(path.read_text(), f"Preset file {path.name}") or {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Preset file {path.name} cannot be read ({error}); give a YAML file in UTF-8.") from error
+    data = _yaml(text, f"Preset file {path.name}") or {}
     if not isinstance(data, dict):
         raise InputError(f"Preset file {path.name} holds a {type(data).__name__}; a mapping of settings is expected.")
     data.setdefault("preset", path.stem)

@@ -13,7 +13,7 @@ from t4d.clip_folder import check_exists
 from t4d.config import Config
 from t4d.data.clip import Clip
 from t4d.diffusion import model
-from t4d.errors import Cancelled
+from t4d.errors import Cancelled, InputError
 from t4d.export.manifest import RunRecorder
 from t4d.geometry.object3d import object_files
 from t4d.motion.fit import FitState
@@ -122,6 +122,11 @@ class Job:
         # What every stage depends on besides its own section of the configuration.
         # Of the device its kind: "auto" is one of the others, and two cards of a machine share what either has made.
         kind = steps.device_of(config).type
+        if (config.splat.backend, kind) in (("cpu", "cuda"), ("gsplat", "cpu")):
+            raise InputError(
+                f"splat.backend is {config.splat.backend} and the job runs on the device {kind}; set "
+                "splat.backend=auto, or device."
+            )
         self.common = {"geometry": config.geometry, "splat": config.splat, "seed": config.seed, "device": kind}
         self.halted: FitState | None = None
         self.recorder = RunRecorder(

@@ -68,7 +68,10 @@ def animate(
     prompt = "" if silent else checked_prompt(request.prompt)
     if not request.path.is_file():
         raise InputError(f"{request.path.name} does not exist or is not a file; give the path of a 3D file.")
-    request.out.mkdir(parents=True, exist_ok=True)
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{request.out} cannot be made ({error.strerror}); give another output folder.") from error
     clock = JobClock(_shares(request))
     job = Job(request, prompt, stop).run()
     while True:

@@ -208,24 +208,48 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     temporary.replace(path)
 
 
-def prune(cache: Path, keep_bytes: int) -> int:
+def prune(cache: Path, keep_bytes: int, abandoned_hours: float = 24.0) -> int:
     """Deletes the least recently used finished stages until the cache holds at most `keep_bytes`.
+
+    Unfinished ones whose checkpoints nobody has gone on from for `abandoned_hours` go too.
 
     Returns:
         Bytes freed. Stages that are being computed are not touched.
     """
+    freed = sum(_drop_abandoned(part, abandoned_hours) for part in Path(cache).glob("*/*.part"))
     entries = []
     for record in Path(cache).glob(f"*/*/{RECORD}"):
         if record.parent.suffix != ".part":
             size = sum(file.stat().st_size for file in _files(record.parent))
             entries.append((record.stat().st_mtime, size, record.parent))
-    total, freed = sum(size for _, size, _ in entries), 0
+    total = sum(size for _, size, _ in entries)
     for _, size, folder in sorted(entries):
-        if total - freed <= keep_bytes:
+        if total <= keep_bytes:
             break
         shutil.rmtree(folder)
-        freed += size
+        total, freed = total - size, freed + size
     return freed
+
+
+def _drop_abandoned(part: Path, hours: float) -> int:
+    """Deletes what is left of an unfinished stage if it is old and nobody computes it; returns its bytes."""
+    lock = FileLock(str(part.with_suffix(".lock")), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return 0
+    try:
+        files = [file for file in part.rglob("*") if file.is_file()]
+        last = max(path.stat().st_mtime for path in (part, *files))
+        if time.time() - last < hours * 3600:
+            return 0
+        size = sum(file.stat().st_size for file in files)
+        shutil.rmtree(part)
+        return size
+    except FileNotFoundError:  # finished or dropped since the list was made
+        return 0
+    finally:
+        lock.release()
 
 
 def _feed(digest: Any, value: Any) -> None:

@@ -76,8 +76,11 @@ class Weights:
 
     @cached_property
     def model(self) -> VideoModel:
-        """The networks."""
-        return VideoModel.load(self.name, self.fork).to(self.device)
+        """The networks; a job trains none, and autocast keeps copies of weights that could be."""
+        found = VideoModel.load(self.name, self.fork).to(self.device)
+        for part in found.parts.values():
+            part.requires_grad_(False)
+        return found
 
     def describe(self, folder: Path) -> None:
         """Writes weights.json: label, name and digest of the model."""

@@ -287,6 +287,15 @@ def test_missing_weights_are_named(tmp_path):
         list(animate(small_request(tmp_path / "out", config=config)))
 
 
+def test_a_back_end_of_another_device_and_an_unusable_folder_are_told(tmp_path):
+    config = Config.load("mini", [*SMALL, "splat.backend=gsplat", "device=cpu"])
+    with pytest.raises(InputError, match=r"splat\.backend=auto"):
+        list(animate(small_request(tmp_path / "out", config=config)))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="give another output folder"):
+        list(animate(small_request(tmp_path / "file")))
+
+
 def test_bad_object_is_one_sentence(tmp_path):
     path = tmp_path / "notes.glb"
     path.write_text("this is no mesh")

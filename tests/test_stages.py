@@ -188,3 +188,25 @@ def test_prune_drops_the_least_recently_used(tmp_path):
     finish(run_stage(STAGE, counting_work([]), cache=tmp_path, config=0))  # a use of the oldest
     assert prune(tmp_path, keep_bytes=250) == 100
     assert [read_output(output.folder) is not None for output in outputs] == [True, False, True]
+
+
+def test_prune_drops_unfinished_stages_that_nobody_goes_on_from(tmp_path):
+    def halted(folder):
+        (folder / "checkpoint.bin").write_bytes(b"x" * 1000)
+        yield 1
+
+    def left(config: int) -> Path:
+        running = run_stage(STAGE, halted, cache=tmp_path, config=config)
+        next(running)
+        running.close()
+        return tmp_path / STAGE.name / f"{stage_key(STAGE, config=config)}.part"
+
+    old, recent, computed = left(0), left(1), left(2)
+    running = run_stage(STAGE, halted, cache=tmp_path, config=2)
+    next(running)
+    for part in (old, computed):
+        for path in (part, part / "checkpoint.bin"):
+            os.utime(path, (0, 0))
+    assert prune(tmp_path, keep_bytes=10**6) == 1000
+    assert not old.exists() and recent.exists() and computed.exists()
+    running.close()

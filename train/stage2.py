@@ -9,6 +9,7 @@ call takes what is finished from there and goes on inside what is not. The objec
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ from accelerate import PartialState
 
 from t4d.config import Config
 from t4d.errors import InputError
+from t4d.splat._gsplat import unbuilt
 from train.object_folder import objects, read_prompts
 
 if TYPE_CHECKING:
@@ -50,7 +52,13 @@ def run(job: "AnimateRequest") -> str:
                     print(json.dumps(row), file=log, flush=True)
         except InputError as error:
             return f"refused: {error}"
-    return "done"
+        except torch.OutOfMemoryError as error:  # of one object: a launcher would end the others' fits with it
+            refused = f"refused: the GPU's memory was not enough ({str(error).split('. ')[0]}); lower splat.count"
+        else:
+            return "done"
+    gc.collect()  # what the failed fit held
+    torch.cuda.empty_cache()
+    return refused
 
 
 def main() -> None:
@@ -74,6 +82,9 @@ def main() -> None:
     os.environ.setdefault("NUMBA_NUM_THREADS", str(config.threads))  # before it is imported
     from t4d.pipeline import AnimateRequest
 
+    if torch.cuda.is_available():
+        with state.local_main_process_first():  # gsplat compiles when first asked, and two at once delete each other's
+            unbuilt()
     refused = 0
     with state.split_between_processes([path.name for path in found]) as mine:
         for path in (args.folder / str(name) for name in mine):

@@ -28,6 +28,7 @@ class Result:
         prompt: the sentence; empty where the folder does not tell.
         video: path.
         made: for choosing the newest of several.
+        stopped: its fit was ended before its last iteration.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Result:
     prompt: str
     video: Path
     made: float
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,11 @@ def draft_study(
         if len({other.prompt for other in found if other.object == result.object and other.prompt}) > 1
     }
     items: dict[tuple[str, str], dict[str, Result]] = {}
-    for result in sorted(found, key=lambda result: result.made):
+    for result in sorted(found, key=lambda result: (not result.stopped, result.made)):  # a finished one before a newer
         table = items.setdefault((result.object, result.prompt if result.object in several else ""), {})
         if result.method in table:
-            notes.append(f"{result.method} has {result.object} twice; the newer one is taken.")
+            taken = "finished" if table[result.method].stopped and not result.stopped else "newer"
+            notes.append(f"{result.method} has {result.object} twice; the {taken} one is taken.")
         table[result.method] = result
     entries = []
     for (name, _), table in sorted(items.items()):
@@ -142,6 +145,12 @@ def draft_study(
                 "videos": {_slug(method): _relative(table[method].video, base) for method in methods},
             }
         )
+    notes += [
+        f"{result.object} of {result.method} was stopped before its fit was finished."
+        for table in items.values()
+        for result in table.values()
+        if result.stopped
+    ]
     if not entries:
         raise InputError(f"No object has a video of every method ({', '.join(methods)}); {' '.join(notes)}")
     if references is None:
@@ -174,7 +183,8 @@ def _run(folder: Path, method: str | None, video: Video) -> Result | None:
         if run["status"] not in ("done", "stopped"):
             return None
         name = Path(run["inputs"][0]["name"]).stem
-        return Result(method or str(run["config"]["variant"]), name, str(run["prompt"]), file, file.stat().st_mtime)
+        made, stopped = file.stat().st_mtime, run["status"] == "stopped"
+        return Result(method or str(run["config"]["variant"]), name, str(run["prompt"]), file, made, stopped)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(f"{manifest} is not a run's manifest ({error!r}); leave that folder out.") from error
 

@@ -78,6 +78,8 @@ def build(studies: Studies, tab: gr.Tab) -> None:
             results: gr.update(visible=shown),
             frame: "",
             text: studies.text(chosen) if chosen is not None else "",
+            # the editor shows the chosen one: a name typed for another would be given to its text
+            name: "" if shown else gr.skip(),
             clock: gr.update(active=shown),
         }
 
@@ -129,7 +131,7 @@ def build(studies: Studies, tab: gr.Tab) -> None:
         show_progress_on=told,
         api_visibility="private",
     )
-    choice.change(choose, [choice], [counts, actions, results, frame, text, clock], **quiet)
+    choice.change(choose, [choice], [counts, actions, results, frame, text, clock, name], **quiet)
     clock.tick(lambda chosen: _or_sentence(lambda: count(chosen)), [choice], [counts], **quiet)
     preview.click(show_preview, [choice], [frame], **quiet)
     rate.click(show_study, [choice], [frame], **quiet)

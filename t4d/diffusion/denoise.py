@@ -109,8 +109,7 @@ def denoise_once(
 
     def ask() -> Tensor:
         copies = 2 if guided else 1
-        # bf16 on CUDA, where the paper's size needs it; guidance is applied in full precision, it amplifies rounding.
-        with torch.autocast(z_t.device.type, torch.bfloat16, enabled=z_t.is_cuda):
+        with half_precision(z_t.device):  # guidance is applied in full precision, it amplifies rounding
             prediction = network(
                 torch.cat([z_t] * copies) if guided else z_t,
                 torch.cat([time] * copies),
@@ -143,3 +142,12 @@ def denoise_once(
         x0 = x0 * (rescale * factor + (1 - rescale))
         mixed = from_x0(x0, z_t, t, alphas_cumprod, kind)
     return Denoised(mixed, x0, x0_conditional, maps)
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """bf16 for what networks compute on GPUs that have it (Ampere on), where the paper's size needs it; else float32.
+
+    Older GPUs emulate bf16, more slowly than float32, and lack its convolutions.
+    """
+    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=has)

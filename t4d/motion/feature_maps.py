@@ -147,7 +147,7 @@ def untrained(network: nn.Module, seed: int) -> nn.Module:
     """A network of the same class and configuration with fresh weights; the global random state is left alone."""
     device = next(network.parameters()).device
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's, which fork_rng restores
         fresh = type(network)(**_fields(network))
     return fresh.to(device).eval().requires_grad_(False)
 

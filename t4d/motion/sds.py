@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from t4d.diffusion.denoise import denoise_once
+from t4d.diffusion.denoise import denoise_once, half_precision
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.sampler import prepare_condition, starting_noise
 from t4d.diffusion.schedule import add_noise
@@ -121,13 +121,8 @@ class VideoGuidance:
 
     def encode(self, rgba: Tensor) -> Tensor:
         """Latents of rendered pictures [V, T, 4, H, W] with gradient, [1, V, T, C, h, w] float32."""
-        with self._half():
+        with half_precision(self.model.device):
             return self.model.autoencoder.encode(rgba[None]).float()
-
-    def _half(self) -> torch.autocast:
-        """bf16 for what networks compute on CUDA; on the CPU everything stays float32."""
-        device = self.model.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
     @torch.no_grad()
     def denoise(
@@ -146,7 +141,7 @@ class VideoGuidance:
             z0_hat [1, V, T, C, h, w] without gradient.
         """
         model = self.model
-        with self._half():
+        with half_precision(model.device):
             condition, unconditional = prepare_condition(model, reference_rgba, cameras, self.prompt)
         shape = (*z.shape[:2], z.shape[2] - 1, *z.shape[3:])
         noise = starting_noise(shape, float(model.meta.get("shared_noise", 0.0)), generator).to(z)

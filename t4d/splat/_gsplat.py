@@ -1,10 +1,13 @@
 """The ``gsplat`` back-end: gsplat's CUDA kernels behind the same arguments."""
 
 import importlib.util
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from t4d.errors import InputError
 
 # Gaussians x pictures in one call. Each costs about 100 bytes of projection and, per 16 x 16 tile that it touches, 24
 # bytes while sorting, so that a call stays near 3 GB; gsplat's own indices are 32 bit.
@@ -37,11 +40,17 @@ def rasterize_gsplat(
     Raises:
         ModuleNotFoundError: gsplat is not installed.
         ValueError: tensors are not float32.
+        InputError: gsplat's CUDA kernels cannot be built here.
     """
     if importlib.util.find_spec("gsplat") is None:
         raise ModuleNotFoundError(
             "Gaussians on a CUDA device are drawn by gsplat, which is not installed: pip install gsplat==1.5.3, "
             "or move the tensors to the CPU"
+        )
+    if means.is_cuda and (why := unbuilt()):
+        raise InputError(
+            f"The GPU cannot draw Gaussians: gsplat's CUDA kernels are not built ({why}). Install the CUDA toolkit "
+            "(nvcc) of torch's CUDA version and run: python -c 'import gsplat.cuda._backend'; or set device=cpu."
         )
     from gsplat.rendering import rasterization
 
@@ -117,3 +126,13 @@ def _drawable(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor) -
         torch.where(shown, scales, 1.0),
         torch.where(finite, opacities, 0.0),
     )
+
+
+@lru_cache
+def unbuilt() -> str:
+    """Why gsplat's kernels cannot be used; "" where they can. The package compiles them when first asked for them."""
+    try:
+        from gsplat.cuda._backend import _C
+    except Exception as error:  # of a compiler, of ninja, of torch's extension loader
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return "" if _C is not None else "no nvcc was found"

@@ -7,11 +7,13 @@ import torch
 
 from eval.bench import stage2
 from eval.bench.meter import Meter
+from t4d.diffusion import denoise
 from t4d.diffusion.autoencoders.sd import SDAutoencoder
 from t4d.diffusion.image.clip import CLIPPictureEncoder
 from t4d.diffusion.model import VideoModel
 from t4d.diffusion.schedule import PAPER_SCHEDULE
 from t4d.diffusion.unet import MultiViewMotionUNet
+from t4d.motion import sds
 from t4d.motion.asset import MotionAsset
 from t4d.motion.field import MotionField
 from t4d.motion.random_rig import random_rig
@@ -89,20 +91,29 @@ def test_a_chunked_encoder_keeps_values_and_gradients_and_computes_twice() -> No
     torch.testing.assert_close(slope, slope_whole, atol=1e-5, rtol=1e-3)
 
 
-def test_half_precision_touches_the_network_only() -> None:
+def test_half_precision_touches_the_network_only(monkeypatch: pytest.MonkeyPatch) -> None:
     asset, losses = small_asset(), []
     guidance = VideoGuidance(paper_like(), "a ball", size=(H, W), frames=T, views=V, scale=2.0)
     for half in (False, True):
         if half:  # what CUDA does, on the CPU
-            guidance._half = lambda: torch.autocast("cpu", torch.bfloat16)
-            unet = guidance.model.unet
-            unet.forward = torch.autocast("cpu", torch.bfloat16)(unet.forward)
+            for module in (sds, denoise):
+                monkeypatch.setattr(module, "half_precision", lambda _: torch.autocast("cpu", torch.bfloat16))
         cameras = random_rig(torch.Generator().manual_seed(0), (H, W), V)
         z = guidance.encode(guidance.render(asset, cameras, torch.arange(1, T)))
         target = guidance.denoise(z, torch.rand(V, 4, H, W), cameras, 100, torch.Generator().manual_seed(0))
         assert z.dtype == target.dtype == torch.float32
         losses.append(float(guidance(asset, torch.Generator().manual_seed(0)).detach()))
     assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_gpus_that_only_emulate_bf16_compute_in_single(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has or including_emulation)
+    seen: list[bool] = []
+    monkeypatch.setattr(torch, "autocast", lambda *_, enabled: seen.append(enabled))
+    for device in ("cuda", "cpu"):
+        denoise.half_precision(torch.device(device))
+    assert seen == [has, False]
 
 
 @pytest.mark.gpu

@@ -1,5 +1,7 @@
 """The gsplat back-end without a GPU: gsplat's own Python over CPU kernels must give the reference's pictures."""
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import gsplat_on_cpu
@@ -135,3 +137,15 @@ def test_other_precisions_are_refused_with_what_to_do() -> None:
     args, K = inputs()
     with pytest.raises(ValueError, match="convert it or use backend='reference'"):
         drawn(backend.rasterize_gsplat, [a.double() for a in args], K.double())
+
+
+@pytest.mark.parametrize(
+    ("kernels", "told"),
+    [(SimpleNamespace(_C=None), "no nvcc was found"), (SimpleNamespace(_C=object()), ""), (None, "gsplat")],
+)
+def test_kernels_that_were_not_built_are_found_out_before_they_are_called(kernels, told, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", kernels)  # None: importing it fails
+    backend.unbuilt.cache_clear()
+    found = backend.unbuilt()
+    backend.unbuilt.cache_clear()
+    assert (told in found) if told else found == ""

@@ -1,12 +1,14 @@
 """The worker: order of progress, cancel, kill after the grace time, crash recovery, sentences."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -195,6 +197,32 @@ def test_the_worker_ends_when_the_web_process_is_killed(tmp_path: Path) -> None:
     while psutil.pid_exists(int(done.stdout)) and psutil.Process(int(done.stdout)).status() != "zombie":
         assert time.monotonic() < end, "the worker runs on without its web process"
         time.sleep(0.1)
+
+
+def test_zero_gpu_pickles_what_it_is_given_and_its_refusals_are_told(tmp_path, monkeypatch) -> None:
+    """A stand-in for the package `spaces`: arguments cross to another process, generators come back."""
+
+    def gpu(duration: int):
+        assert duration == 120
+
+        def lent(function):
+            def call(*arguments):
+                target, payload, folder = pickle.loads(pickle.dumps(arguments))
+                if payload["prompt"] == "no quota":
+                    raise RuntimeError("You have exceeded your GPU quota")
+                yield from function(target, payload, folder)
+
+            return call
+
+        return lent
+
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    inline = InlineJobs()
+    assert finish(submit(inline, "a box hops", tmp_path / "a")).state == "done"
+    failed = finish(submit(inline, "no quota", tmp_path / "b"))
+    assert failed.state == "failed" and "exceeded your GPU quota" in failed.message
+    assert "RuntimeError" in (tmp_path / "b" / "log.txt").read_text()
 
 
 def test_inline_jobs_behave_alike(tmp_path: Path) -> None:

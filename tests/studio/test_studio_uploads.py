@@ -1,6 +1,7 @@
 """Uploads on disk: archives with and against the rules, limits, deletion, run folders and their clean-up."""
 
 import os
+import shutil
 import stat
 import time
 import zipfile
@@ -152,6 +153,40 @@ def test_clean_up_goes_by_age(tmp_path: Path) -> None:
     os.utime(tmp_path / "notes", (past, past))
     assert workspace.clean() == 2
     assert new.exists() and (tmp_path / "notes").exists() and not old.exists() and not forgotten.exists()
+
+
+def test_clean_up_leaves_what_a_long_job_was_lent_and_survives_a_closing_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    source = uploads.stage_upload([archive(tmp_path / "a.zip", **{"a.obj": b"v"})], workspace.session_uploads("x"))
+    run = workspace.new_run("long")
+    lent = workspace.lend_input(source, run)
+    pages = [workspace.session_uploads(name) for name in ("y", "z")]
+    past = time.time() - 24 * 3600
+    for folder in (*pages, workspace.uploads / run.name):
+        folder.mkdir(exist_ok=True)
+        os.utime(folder, (past, past))
+    delete = shutil.rmtree
+
+    def closing(folder: Path, **options: object) -> None:  # while the first is deleted, the other's page is closed
+        for page in pages:
+            delete(page, ignore_errors=True)
+
+    monkeypatch.setattr(shutil, "rmtree", closing)
+    assert workspace.clean() == 1 and lent.read_bytes() == b"v"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="set T4D_RUNS"):
+        Workspace(tmp_path / "file" / "studio")
+
+
+def test_an_upload_that_another_visitors_equal_file_took_away_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="upload it again"):
+        uploads.stage_upload([tmp_path / "gone.glb"], tmp_path / "session")
+    assert not (tmp_path / "session").exists()
 
 
 def test_the_gallery_reads_what_is_there(tmp_path: Path) -> None:

@@ -143,6 +143,15 @@ def test_our_run_folders(tmp_path):
     assert [method.id for method in draft.study.methods] == ["full", "no_4dsh"]
     assert [item.prompt for item in draft.study.items] == ["A fox runs.", "A fox sleeps."]
     assert draft.study.items[0].videos == {"full": "runs/r1/orbit.mp4", "no_4dsh": "runs/r2/orbit.mp4"}
+    run_folder(tmp_path / "runs", "r1c", "full", "A fox runs.", status="stopped")
+    stopped = draft_study([tmp_path / "runs"], tmp_path)
+    assert stopped.study == draft.study  # newer, but its fit is not finished
+    assert "full has fox twice; the finished one is taken." in stopped.notes
+    shutil.rmtree(tmp_path / "runs" / "r1")
+    notes = draft_study([tmp_path / "runs"], tmp_path).notes
+    assert "fox of full was stopped before its fit was finished." in notes
+    run_folder(tmp_path / "runs", "r1", "full", "A fox runs.")
+    shutil.rmtree(tmp_path / "runs" / "r1c")
     named = draft_study([f"ours={tmp_path / 'runs' / 'r1'}", f"theirs={tmp_path / 'runs' / 'r2'}"], tmp_path)
     assert [method.label for method in named.study.methods] == ["ours", "theirs"] and len(named.study.items) == 1
     shutil.rmtree(tmp_path / "runs" / "r1b")
