@@ -82,6 +82,16 @@ def pictures(watched, count, pause_ms):
     return seen
 
 
+def moving(watched, least):
+    """Whether that many pictures are seen without a click; a busy machine draws few in a second."""
+    seen = set()
+    for _ in range(100):
+        seen |= pictures(watched, 1, 300)
+        if len(seen) >= least:
+            return True
+    return False
+
+
 def settled(watched, before=None):
     """The picture once it is another than `before` and stays the same; a busy machine draws it seconds later."""
     last = watched.canvas_picture()
@@ -103,7 +113,7 @@ def test_plays_by_itself_pauses_scrubs_and_orbits_from_a_file(player, chromium):
     bar.wait_for()
     page.add_style_tag(content=NO_NOTES)
     assert page.title() == 'a "fox" <img src=x onerror=alert(1)> & co'
-    assert len(pictures(watched, 5, 300)) > 2  # it moves without a click
+    assert moving(watched, 3)  # it moves without a click
 
     scrub(bar, 0.05)  # scrubbing pauses
     page.wait_for_timeout(1500)
@@ -133,7 +143,7 @@ def test_plays_over_http_and_stays_on_this_host(player, chromium):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         watched = chromium.open(f"http://127.0.0.1:{server.server_port}/player.html", width=320, height=240)
         watched.page.wait_for_selector("canvas")
-        assert len(pictures(watched, 6, 300)) > 1
+        assert moving(watched, 2)
         assert watched.foreign == [] and watched.errors == []
         # the watch itself works: a foreign request and an error are seen
         watched.page.evaluate("fetch('https://example.org/').catch(() => 0)")
