@@ -19,9 +19,7 @@ from studio.service import Studio
 from studio.studies import Studies
 from studio.tabs import animate
 from studio.tabs import study as study_tab
-from studio.tasks import STAGE_CACHE_BYTES
 from t4d.errors import InputError
-from t4d.stages import prune
 
 TITLE = "Track4DGen Studio"
 HOUR = 3600
@@ -114,7 +112,6 @@ def _clean_forever(workspace: Workspace) -> None:
     while True:
         try:
             workspace.clean()
-            prune(workspace.stages, STAGE_CACHE_BYTES)
         except OSError:  # a disk's, or a race with a page: the next hour's turn
             logging.getLogger(__name__).exception("cleaning")
         time.sleep(HOUR)

@@ -131,7 +131,8 @@ class Studio:
             self.workspace.drop_run(run)
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"The upload {source.name} is no longer here; upload it again.") from error
+            why = error.strerror or "its files could not be copied"
+            raise InputError(f"The upload {source.name} cannot be used ({why}); upload it again.") from error
         return job, run
 
     def _check_free(self, session: str) -> None:
